@@ -1,1 +1,15 @@
-//! Placeholder.
+//! Secrets in memory that is locked, kept out of dumps and wiped, and the hardening of a process that holds them.
+//!
+//! This is the one crate with `unsafe`: agent and trusted side share it, and neither needs any of its own for secrets.
+//! - [`Secret`]: bytes on pages of their own.
+//! - [`WipingAllocator`]: a heap that overwrites what is freed.
+//! - [`harden_process`], [`lock_all_memory`], [`wipe_c_heap_on_free`]: no core dumps, no tracing by others, nothing
+//!   swapped out, nothing left in the heap of C libraries.
+
+mod allocator;
+mod process;
+mod secret;
+
+pub use allocator::WipingAllocator;
+pub use process::{HardenError, harden_process, lock_all_memory, wipe_c_heap_on_free};
+pub use secret::{LockMemoryError, Secret};

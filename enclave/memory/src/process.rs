@@ -1,0 +1,106 @@
+//! What a process that holds secrets switches off for itself.
+
+use std::os::unix::process::CommandExt;
+
+use rustix::mm::{MlockAllFlags, mlockall};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+};
+
+/// A protection could not be switched on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {what}: {source}")]
+pub struct HardenError {
+    what: &'static str,
+    source: std::io::Error,
+}
+
+fn refused(what: &'static str) -> impl Fn(rustix::io::Errno) -> HardenError {
+    move |errno| HardenError {
+        what,
+        source: errno.into(),
+    }
+}
+
+/// Forbids core dumps, and tracing by other processes of the same user.
+///
+/// Call it first in `main`, before any secret exists.
+///
+/// # Errors
+/// When the kernel refuses one of them; no secret may be handled then.
+pub fn harden_process() -> Result<(), HardenError> {
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    setrlimit(Resource::Core, none).map_err(refused("forbid core dumps"))?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(refused("forbid tracing (PR_SET_DUMPABLE)"))
+}
+
+/// What the C library is told at start to overwrite all heap memory when it is freed (glibc manual, 38.2 "Memory
+/// Allocation Tunables"). The per-thread cache is off because blocks that go there are not overwritten.
+const WIPE_C_HEAP: &str = "glibc.malloc.tcache_count=0:glibc.malloc.perturb=165";
+
+/// Makes sure that C libraries in this process (TPM stack, its OpenSSL) leave nothing in freed heap memory: starts the
+/// program anew, same arguments, same process id, under `glibc.malloc.perturb` unless it already runs so.
+///
+/// Rust's own memory does not need it ([`crate::WipingAllocator`] does that). Call it before anything else in `main`.
+///
+/// # Errors
+/// When the program cannot be executed again.
+pub fn wipe_c_heap_on_free() -> Result<(), HardenError> {
+    const VARIABLE: &str = "GLIBC_TUNABLES";
+    if std::env::var_os(VARIABLE).is_some_and(|set| set == WIPE_C_HEAP) {
+        return Ok(());
+    }
+    let mut arguments = std::env::args_os();
+    let mut again = std::process::Command::new("/proc/self/exe");
+    if let Some(name) = arguments.next() {
+        again.arg0(name);
+    }
+    Err(HardenError {
+        what: "start again with a C library that overwrites freed memory",
+        source: again.args(arguments).env(VARIABLE, WIPE_C_HEAP).exec(),
+    })
+}
+
+/// Locks all memory of the process, now and later, as it is touched (mlockall(2) with `MCL_ONFAULT`).
+///
+/// Raises the soft `RLIMIT_MEMLOCK` to the hard one first, and the hard one too where the process may (root).
+///
+/// # Errors
+/// When the limit is too low: `LimitMEMLOCK=infinity` in the service's unit is the cure.
+pub fn lock_all_memory() -> Result<(), HardenError> {
+    let unlimited = Rlimit {
+        current: None,
+        maximum: None,
+    };
+    if setrlimit(Resource::Memlock, unlimited).is_err() {
+        let maximum = getrlimit(Resource::Memlock).maximum;
+        let raised = Rlimit {
+            current: maximum,
+            maximum,
+        };
+        setrlimit(Resource::Memlock, raised).map_err(refused("raise RLIMIT_MEMLOCK"))?;
+    }
+    mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT).map_err(
+        refused("lock the process's memory (needs LimitMEMLOCK=infinity or CAP_IPC_LOCK)"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_hardened_process_can_neither_dump_core_nor_be_traced() {
+        harden_process().unwrap();
+        assert_eq!(getrlimit(Resource::Core).maximum, Some(0));
+        assert_eq!(
+            rustix::process::dumpable_behavior().unwrap(),
+            DumpableBehavior::NotDumpable
+        );
+    }
+}
