@@ -1,1 +1,11 @@
-//! Placeholder.
+//! Everything that may hold a plaintext key.
+//!
+//! In reading order:
+//! - [`lock`]: the seam to TPMs and key management services.
+//! - [`crypto`]: the few primitives, with their domains.
+//! - [`keys`]: key types: generation and public halves.
+//! - [`seal`]: blobs made and opened under a data key.
+//! - [`keyring`]: data keys made and opened through ways and locks.
+//! - [`service`]: requests of one connection answered.
+
+pub mod lock;

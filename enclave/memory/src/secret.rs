@@ -5,7 +5,9 @@ use std::ffi::c_void;
 use std::fmt;
 use std::ptr::NonNull;
 
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mlock, mmap_anonymous, munmap};
+use rustix::mm::{
+    Advice, MapFlags, MlockFlags, ProtFlags, madvise, mlock_with, mmap_anonymous, munmap,
+};
 use zeroize::Zeroize;
 
 /// The kernel would not give or lock the pages of a secret.
@@ -83,7 +85,8 @@ impl Secret {
         };
         // SAFETY: the range is exactly the mapping made above, owned by `secret` and still all zeros.
         unsafe {
-            mlock(start, mapped).map_err(fail("lock"))?;
+            // Locked as they are touched: a length somebody merely claims costs no memory.
+            mlock_with(start, mapped, MlockFlags::ONFAULT).map_err(fail("lock"))?;
             madvise(start, mapped, Advice::LinuxDontDump).map_err(fail("keep out of dumps"))?;
             madvise(start, mapped, Advice::LinuxWipeOnFork).map_err(fail("keep from children"))?;
         }
