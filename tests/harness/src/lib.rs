@@ -1,1 +1,25 @@
-//! Placeholder.
+//! Starts the real programs (swtpm, nodeseal-tpm, nodeseal, a blockchain node) for tests, benchmarks and the demo.
+//!
+//! - [`Swtpm`]: a software TPM; [`PrivateCa`] manufactures distinct ones with endorsement certificates.
+//! - [`Running`], [`Finished`]: a child process, its output, its end.
+//! - [`memory_scan`]: what is in another process's memory.
+
+mod ca;
+mod child;
+mod error;
+mod memory;
+mod places;
+mod ports;
+mod swtpm;
+pub mod tpm_commands;
+mod wait;
+
+pub use ca::{Manufactured, PrivateCa};
+pub use child::{Finished, Running};
+pub use error::{Context, Error, Result};
+pub use memory::memory_scan;
+pub use places::{checkout, javascript_runtime, node_packages, program, short_dir, system_program};
+pub use ports::{free_ports, listens, tcti};
+pub use swtpm::Swtpm;
+pub use tpm_commands::Handles;
+pub use wait::wait_for;
