@@ -1,0 +1,51 @@
+//! The audit log: one hash-chained JSON line per open, refusal, seal and generate.
+//!
+//! Commands fill an [`Event`] and call [`record`] before a key leaves the agent.
+
+mod log;
+mod record;
+mod report;
+mod time;
+mod verify;
+
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use serde::Deserialize;
+
+pub use log::AuditError;
+pub use record::{Event, Kind};
+pub use report::{Report, report};
+pub use time::{format_rfc3339, parse_rfc3339};
+pub use verify::{Fault, Finding, Verified, verify};
+
+/// `[audit]` of the configuration.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct AuditSettings {
+    /// The log. Its head (number and hash of the last record) is kept beside it, in the same name with `.head` added.
+    #[serde(default = "default_file")]
+    pub file: PathBuf,
+}
+
+fn default_file() -> PathBuf {
+    "audit.jsonl".into()
+}
+
+impl Default for AuditSettings {
+    fn default() -> Self {
+        Self {
+            file: default_file(),
+        }
+    }
+}
+
+/// Appends `event` to the log and waits until it is on disk.
+///
+/// Several agents may share one log; a lock on the file puts them in order.
+///
+/// # Errors
+/// When the log cannot be written. A key must not be handed over then.
+pub fn record(settings: &AuditSettings, event: &Event) -> Result<(), AuditError> {
+    log::append(&settings.file, event, SystemTime::now())
+}
