@@ -8,4 +8,10 @@
 //! - [`keyring`]: data keys made and opened through ways and locks.
 //! - [`service`]: requests of one connection answered.
 
+pub mod crypto;
+pub mod keyring;
+pub mod keys;
 pub mod lock;
+pub mod refusal;
+pub mod seal;
+pub mod service;

@@ -4,12 +4,12 @@
 //! - [`Secret`]: bytes on pages of their own.
 //! - [`WipingAllocator`]: a heap that overwrites what is freed.
 //! - [`harden_process`], [`lock_all_memory`], [`wipe_c_heap_on_free`]: no core dumps, no tracing by others, nothing
-//!   swapped out, nothing left in the heap of C libraries.
+//!   swapped out, nothing left in the heap of C libraries; [`wipe_stack`]: nor on the stack.
 
 mod allocator;
 mod process;
 mod secret;
 
 pub use allocator::WipingAllocator;
-pub use process::{HardenError, harden_process, lock_all_memory, wipe_c_heap_on_free};
+pub use process::{HardenError, harden_process, lock_all_memory, wipe_c_heap_on_free, wipe_stack};
 pub use secret::{LockMemoryError, Secret};

@@ -6,6 +6,7 @@ use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
 };
+use zeroize::Zeroize;
 
 /// A protection could not be switched on.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +88,16 @@ pub fn lock_all_memory() -> Result<(), HardenError> {
     mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT).map_err(
         refused("lock the process's memory (needs LimitMEMLOCK=infinity or CAP_IPC_LOCK)"),
     )
+}
+
+/// Overwrites what functions that have returned left on this thread's stack, 64 KiB down from here.
+///
+/// Key arithmetic of other crates moves scalars by value; call this after it, on the thread that ran it.
+#[inline(never)]
+pub fn wipe_stack() {
+    let mut below = [0u8; 64 * 1024];
+    below.zeroize();
+    std::hint::black_box(&below);
 }
 
 #[cfg(test)]

@@ -98,12 +98,19 @@ impl Secret {
     /// # Errors
     /// As [`Secret::zeroed`]; the source is wiped in that case too.
     pub fn take_from(source: &mut [u8]) -> Result<Self, LockMemoryError> {
-        let made = Self::zeroed(source.len()).map(|mut secret| {
-            secret.expose_mut().copy_from_slice(source);
-            secret
-        });
+        let made = Self::copy_of(source);
         source.zeroize();
         made
+    }
+
+    /// A copy of bytes that are no secret yet (a ciphertext to be opened in place) or lie in another [`Secret`].
+    ///
+    /// # Errors
+    /// As [`Secret::zeroed`].
+    pub fn copy_of(source: &[u8]) -> Result<Self, LockMemoryError> {
+        let mut secret = Self::zeroed(source.len())?;
+        secret.expose_mut().copy_from_slice(source);
+        Ok(secret)
     }
 
     /// The bytes. Every caller is listed in `tests/architecture.rs`.

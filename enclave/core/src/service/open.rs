@@ -1,0 +1,231 @@
+//! `Open`: a batch of blobs, each data key asked for once.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use nodeseal_memory::Secret;
+use nodeseal_wire::header::{Release, Way};
+use nodeseal_wire::message::{
+    Batch, BlobRef, Class, Context, DataKeyReport, OpenRequest, Outcome, Refusal, Reply,
+};
+
+use super::held::HeldKeys;
+use super::{Payload, TrustedSide, compute};
+use crate::refusal::{malformed_blob, refuse};
+use crate::seal::{DataKey, ReadBlob};
+
+/// How many data keys of one request may fail to open before the rest is refused unasked: a TPM or a key service is
+/// not to be kept busy by a heap of forged blobs.
+const MAX_FAILED: usize = 32;
+
+/// A blob read, or why not.
+pub(super) type Read = Result<ReadBlob, Refusal>;
+
+impl TrustedSide {
+    pub(super) async fn open(
+        &self,
+        held: &Arc<HeldKeys>,
+        request: OpenRequest,
+        payload: Secret,
+    ) -> Result<(Reply, Payload), Refusal> {
+        let places = places(request.blobs.iter().map(|blob| blob.length), payload.len())?;
+        let (node, blobs) = (request.node.clone(), request.blobs);
+        let (reads, payload) = compute(move || {
+            let read = |(blob, place): (&BlobRef, &Range<usize>)| {
+                read_expected(&payload, place, &node, blob.name.as_deref())
+            };
+            let reads: Vec<Read> = blobs.iter().zip(&places).map(read).collect();
+            (reads, payload)
+        })
+        .await?;
+        let (keys, failed, data_keys) = self
+            .data_keys(held, &request.node, &reads, &request.context)
+            .await;
+        let (outcomes, payload) = compute(move || open_all(reads, payload, &keys, &failed)).await?;
+        if !request.more {
+            held.clear();
+        }
+        let delivered = outcomes
+            .iter()
+            .filter(|outcome| matches!(outcome, Outcome::Delivered(_)))
+            .count() as u64;
+        self.opened.fetch_add(delivered, Relaxed);
+        self.refused
+            .fetch_add((outcomes.len() as u64).saturating_sub(delivered), Relaxed);
+        let batch = Batch {
+            outcomes,
+            data_keys,
+        };
+        Ok((Reply::Opened(batch), Payload::Keys(payload)))
+    }
+
+    /// Opens the data key of each blob that could be read, once per data key.
+    ///
+    /// What a blob claims about its ways is believed by nobody yet, so a forged blob must not spoil the data key of the
+    /// honest ones: a failure counts only for blobs with the very same ways.
+    pub(super) async fn data_keys(
+        &self,
+        held: &HeldKeys,
+        node: &str,
+        reads: &[Read],
+        request: &Context,
+    ) -> (OpenKeys, FailedKeys, Vec<DataKeyReport>) {
+        let mut keys = OpenKeys::new();
+        let mut failed = FailedKeys::default();
+        let mut reports = Vec::new();
+        for header in reads.iter().flatten().map(|read| &read.header) {
+            let id = &header.data_key_id;
+            if keys.contains_key(id) || failed.find(id, &header.ways).is_some() {
+                continue;
+            }
+            if let Some(key) = held.get(id) {
+                keys.insert(*id, key);
+                continue;
+            }
+            if failed.0.len() >= MAX_FAILED {
+                break;
+            }
+            match self.keyring.open(node, id, &header.ways, request).await {
+                Ok((key, report)) => {
+                    held.keep(key);
+                    keys.extend(held.get(id).map(|key| (*id, key)));
+                    reports.push(report);
+                }
+                Err(refusal) => failed.0.push((*id, header.ways.clone(), refusal)),
+            }
+        }
+        (keys, failed, reports)
+    }
+}
+
+/// Data keys that are open.
+pub(super) type OpenKeys = HashMap<[u8; 16], Arc<DataKey>>;
+
+/// Data keys that did not open, by id and ways.
+#[derive(Default)]
+pub(super) struct FailedKeys(Vec<([u8; 16], Vec<Way>, Refusal)>);
+
+impl FailedKeys {
+    fn find(&self, id: &[u8; 16], ways: &[Way]) -> Option<&Refusal> {
+        let same = |(failed, its_ways, _): &&([u8; 16], Vec<Way>, Refusal)| {
+            failed == id && its_ways == ways
+        };
+        self.0.iter().find(same).map(|(.., refusal)| refusal)
+    }
+}
+
+/// Where each of the parts of a payload lies.
+pub(super) fn places(
+    lengths: impl Iterator<Item = u32>,
+    payload: usize,
+) -> Result<Vec<Range<usize>>, Refusal> {
+    let mut places = Vec::new();
+    let mut start: usize = 0;
+    for length in lengths {
+        // At most MAX_BATCH lengths of 32 bits: no overflow where usize has 64.
+        let end = start.saturating_add(length as usize);
+        places.push(start..end);
+        start = end;
+    }
+    if start == payload {
+        return Ok(places);
+    }
+    Err(refuse(
+        Class::Misuse,
+        "payload-length",
+        format!("the request speaks of {start} bytes of payload, it came with {payload}"),
+    ))
+}
+
+/// Reads a blob that must belong to this node and, where it is known, have this name.
+pub(super) fn read_expected(
+    payload: &Secret,
+    place: &Range<usize>,
+    node: &str,
+    name: Option<&str>,
+) -> Read {
+    let read =
+        ReadBlob::parse(payload.expose(), place.clone()).map_err(|error| malformed_blob(&error))?;
+    let header = &read.header;
+    if header.node != node {
+        let message = format!(
+            "the blob belongs to node \"{}\", expected \"{node}\"",
+            header.node
+        );
+        return Err(refuse(Class::Damaged, "wrong-node", message));
+    }
+    if let Some(name) = name.filter(|name| *name != header.name) {
+        let message = format!(
+            "the blob holds key \"{}\", expected \"{name}\"",
+            header.name
+        );
+        return Err(refuse(Class::Damaged, "wrong-name", message));
+    }
+    check_release(header.release)?;
+    Ok(read)
+}
+
+/// Refuses what this trusted side cannot do with a key.
+pub(super) fn check_release(release: Release) -> Result<(), Refusal> {
+    match release {
+        Release::Deliver => Ok(()),
+        Release::Sign => Err(refuse(
+            Class::Misuse,
+            "release-sign-unsupported",
+            "release = \"sign\" is not supported by this version: only \"deliver\" is",
+        )),
+    }
+}
+
+/// The data key of a blob that was read, or why there is none.
+pub(super) fn key_of<'k>(
+    read: &ReadBlob,
+    keys: &'k OpenKeys,
+    failed: &FailedKeys,
+) -> Result<&'k DataKey, Refusal> {
+    let id = &read.header.data_key_id;
+    if let Some(key) = keys.get(id) {
+        return Ok(key);
+    }
+    Err(failed
+        .find(id, &read.header.ways)
+        .cloned()
+        .unwrap_or_else(|| {
+            let message = format!(
+                "not tried: {MAX_FAILED} data keys of this request had failed to open before"
+            );
+            refuse(Class::Misuse, "too-many-failures", message)
+        }))
+}
+
+/// Opens each blob where it lies and moves the keys together at the front of the payload.
+fn open_all(
+    reads: Vec<Read>,
+    mut payload: Secret,
+    keys: &OpenKeys,
+    failed: &FailedKeys,
+) -> (Vec<Outcome>, Secret) {
+    let mut outcomes = Vec::with_capacity(reads.len());
+    let mut end: usize = 0;
+    for read in reads {
+        let opened = read.and_then(|read| {
+            let data_key = key_of(&read, keys, failed)?;
+            let place = read.open(data_key, &mut payload)?;
+            Ok(place)
+        });
+        outcomes.push(match opened {
+            Ok(place) => {
+                let length = place.len();
+                // A blob is longer than its key, so `end` never passes the start of the next blob.
+                payload.expose_mut().copy_within(place, end);
+                end = end.saturating_add(length);
+                Outcome::Delivered(u32::try_from(length).unwrap_or(u32::MAX))
+            }
+            Err(refusal) => Outcome::Refused(refusal),
+        });
+    }
+    payload.truncate(end);
+    (outcomes, payload)
+}

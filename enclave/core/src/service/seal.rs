@@ -1,0 +1,230 @@
+//! `Seal`: keys given, generated or sealed again, all under one data key.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use nodeseal_memory::Secret;
+use nodeseal_wire::frame::MAX_FRAME;
+use nodeseal_wire::header::{Header, Way};
+use nodeseal_wire::message::{
+    Batch, Class, DataKeyReport, DataKeySource, NewKey, Outcome, Refusal, Reply, SealRequest,
+};
+
+use super::held::HeldKeys;
+use super::open::{FailedKeys, OpenKeys, Read, check_release, key_of, places, read_expected};
+use super::{Payload, TrustedSide, compute};
+use crate::keys;
+use crate::refusal::refuse;
+use crate::seal::{DataKey, NewBlob, seal};
+
+/// Room left in a reply's frame for everything but the blobs.
+const REPLY_ROOM: usize = 1 << 20;
+
+/// The data key to seal under, and the ways the new headers will have.
+struct Target {
+    data_key: Arc<DataKey>,
+    ways: Vec<Way>,
+    reports: Vec<DataKeyReport>,
+}
+
+impl TrustedSide {
+    pub(super) async fn seal(
+        &self,
+        held: &Arc<HeldKeys>,
+        request: SealRequest,
+        payload: Secret,
+    ) -> Result<(Reply, Payload), Refusal> {
+        let joined = match request.data_key {
+            DataKeySource::Join(length) => Some(length),
+            DataKeySource::New(_) => None,
+        };
+        let of_keys = request.keys.iter().map(|key| match key {
+            NewKey::Given { length, .. } | NewKey::Resealed { length } => *length,
+            NewKey::Generated(_) => 0,
+        });
+        let mut places = places(joined.into_iter().chain(of_keys), payload.len())?;
+        let join_place = joined.map(|_| places.remove(0));
+        let reads: Vec<Option<Read>> = request
+            .keys
+            .iter()
+            .zip(&places)
+            .map(|(key, place)| match key {
+                NewKey::Resealed { .. } => {
+                    Some(read_expected(&payload, place, &request.node, None))
+                }
+                _ => None,
+            })
+            .collect();
+        // The join comes first, so that its data key is there when blobs of the same data key are sealed again.
+        let (target, payload) = self.target(held, &request, join_place, payload).await?;
+        let to_open: Vec<Read> = reads.into_iter().flatten().collect();
+        let (keys, failed, opened) = self
+            .data_keys(held, &request.node, &to_open, &request.context)
+            .await;
+        held.clear();
+        let reports = target.reports.into_iter().chain(opened).collect();
+        let (about, ways, data_key) = (request, target.ways, target.data_key);
+        let (outcomes, blobs) = compute(move || {
+            let mut work = Work {
+                request: &about,
+                data_key: &data_key,
+                ways: &ways,
+                keys: &keys,
+                failed: &failed,
+                payload,
+            };
+            work.seal_all(&places, to_open)
+        })
+        .await??;
+        let batch = Batch {
+            outcomes,
+            data_keys: reports,
+        };
+        Ok((Reply::Sealed(batch), Payload::Blobs(blobs)))
+    }
+
+    async fn target(
+        &self,
+        held: &Arc<HeldKeys>,
+        request: &SealRequest,
+        join_place: Option<Range<usize>>,
+        mut payload: Secret,
+    ) -> Result<(Target, Secret), Refusal> {
+        let (DataKeySource::New(ways), None) = (&request.data_key, &join_place) else {
+            let place = join_place.unwrap_or_default();
+            let read = read_expected(&payload, &place, &request.node, None);
+            let reads = [read];
+            let (keys, failed, reports) = self
+                .data_keys(held, &request.node, &reads, &request.context)
+                .await;
+            let [read] = reads;
+            let read = read?;
+            key_of(&read, &keys, &failed)?;
+            let data_key = keys
+                .get(&read.header.data_key_id)
+                .cloned()
+                .ok_or_else(|| refuse(Class::Internal, "no-data-key", "the data key is gone"))?;
+            // Only a blob that opens proves that its ways were written by whoever had the data key.
+            let target = compute(move || {
+                read.open(&data_key, &mut payload)?;
+                let ways = read.header.ways;
+                let target = Target {
+                    data_key,
+                    ways,
+                    reports,
+                };
+                Ok::<_, Refusal>((target, payload))
+            });
+            return target.await?;
+        };
+        let made = self
+            .keyring
+            .make(&request.node, ways, &request.context)
+            .await?;
+        let target = Target {
+            data_key: Arc::new(made.data_key),
+            ways: made.ways,
+            reports: made.reports,
+        };
+        Ok((target, payload))
+    }
+}
+
+/// Everything sealing needs once the data keys are there.
+struct Work<'w> {
+    request: &'w SealRequest,
+    data_key: &'w DataKey,
+    ways: &'w [Way],
+    keys: &'w OpenKeys,
+    failed: &'w FailedKeys,
+    payload: Secret,
+}
+
+impl Work<'_> {
+    fn seal_all(
+        &mut self,
+        places: &[Range<usize>],
+        to_open: Vec<Read>,
+    ) -> Result<(Vec<Outcome>, Vec<u8>), Refusal> {
+        let mut to_open = to_open.into_iter();
+        let mut outcomes = Vec::with_capacity(places.len());
+        let mut blobs = Vec::new();
+        for (key, place) in self.request.keys.iter().zip(places) {
+            let sealed = match key {
+                NewKey::Given { about, .. } => self.seal_given(about, place),
+                NewKey::Generated(about) => check_release(about.release).and_then(|()| {
+                    let key = keys::generate(about.key_type)?;
+                    self.seal_one(self.blob_of(about), &key)
+                }),
+                NewKey::Resealed { .. } => to_open.next().map_or_else(
+                    || Err(refuse(Class::Internal, "no-blob", "a blob was not read")),
+                    |read| self.seal_again(read?),
+                ),
+            };
+            outcomes.push(match sealed {
+                Ok(blob) => {
+                    blobs.extend_from_slice(&blob);
+                    Outcome::Delivered(u32::try_from(blob.len()).unwrap_or(u32::MAX))
+                }
+                Err(refusal) => Outcome::Refused(refusal),
+            });
+            if blobs.len() > MAX_FRAME - REPLY_ROOM {
+                let message = "the sealed blobs do not fit one reply; seal fewer keys at a time";
+                return Err(refuse(Class::Misuse, "batch-too-large", message));
+            }
+        }
+        Ok((outcomes, blobs))
+    }
+
+    fn blob_of<'a>(&'a self, about: &'a nodeseal_wire::message::KeyAbout) -> NewBlob<'a> {
+        NewBlob {
+            node: &self.request.node,
+            name: &about.name,
+            key_type: about.key_type,
+            release: about.release,
+            generation: 0,
+            created: self.request.created,
+            ways: self.ways,
+        }
+    }
+
+    fn seal_given(
+        &self,
+        about: &nodeseal_wire::message::KeyAbout,
+        place: &Range<usize>,
+    ) -> Result<Vec<u8>, Refusal> {
+        check_release(about.release)?;
+        self.seal_one(self.blob_of(about), &self.copy_of(place)?)
+    }
+
+    fn seal_again(&mut self, read: crate::seal::ReadBlob) -> Result<Vec<u8>, Refusal> {
+        let old_key = key_of(&read, self.keys, self.failed)?;
+        let place = read.open(old_key, &mut self.payload)?;
+        let Header {
+            name,
+            key_type,
+            release,
+            generation,
+            ..
+        } = &read.header;
+        let about = NewBlob {
+            node: &self.request.node,
+            name,
+            key_type: *key_type,
+            release: *release,
+            generation: generation.saturating_add(1),
+            created: self.request.created,
+            ways: self.ways,
+        };
+        self.seal_one(about, &self.copy_of(&place)?)
+    }
+
+    fn seal_one(&self, about: NewBlob<'_>, key: &Secret) -> Result<Vec<u8>, Refusal> {
+        Ok(seal(self.data_key, about, key)?)
+    }
+
+    fn copy_of(&self, place: &Range<usize>) -> Result<Secret, Refusal> {
+        let bytes = self.payload.expose().get(place.clone()).unwrap_or_default();
+        Secret::copy_of(bytes).map_err(|error| refuse(Class::Internal, "memory", error.to_string()))
+    }
+}
