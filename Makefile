@@ -1,0 +1,44 @@
+# The one entry point. Every target sets up what it needs; `make setup` is quiet when all is there.
+CARGO ?= cargo
+SHELL := /bin/sh
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: help setup demo test check bench clean
+
+help: ## what there is to make
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## install what this machine lacks
+	@tests/setup.sh
+
+demo: setup ## seal a node's keys to a software TPM, start a real node from them, see every attack refused
+	$(CARGO) build --locked --release --package nodeseal --package nodeseal-tpm
+	$(CARGO) build --locked --release --package nodeseal-harness --bin demo
+	@$(TARGET)/release/demo
+
+# The programs first: tests start them as processes. nextest runs the same tests, where it is installed, faster.
+test: setup ## everything that can be tested on this machine
+	$(CARGO) build --locked --workspace --bins
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+	    echo '$(CARGO) nextest run --workspace' && \
+	    $(CARGO) nextest run --locked --workspace --no-fail-fast --status-level fail --final-status-level fail && \
+	    $(CARGO) test --locked --workspace --doc --quiet; \
+	else \
+	    echo '$(CARGO) test --workspace' && \
+	    $(CARGO) test --locked --workspace --no-fail-fast --quiet; \
+	fi
+
+check: setup ## formatting, lints, documentation, licences and bans, architecture
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps --quiet
+	@deny=$$(tests/setup.sh deny) && echo "cargo deny check" && $$deny --locked check --hide-inclusion-graph bans licenses sources
+	$(CARGO) test --locked --package nodeseal --test architecture
+
+bench: ## compare with other tools on the same TPM; writes target/bench/results.json
+	@tests/setup.sh bench
+	$(CARGO) bench --locked --workspace --benches
+
+clean: ## remove everything built or installed into the checkout
+	$(CARGO) clean
+	rm -rf target
