@@ -91,6 +91,13 @@ impl Keyring {
             refuse(Class::Misuse, "bad-way", error.to_string())
         };
         check_name("label", &spec.label).map_err(malformed)?;
+        if spec.locks.is_empty() {
+            let message = format!(
+                "way \"{}\" has no lock; it would open for anyone",
+                spec.label
+            );
+            return Err(refuse(Class::Misuse, "bad-way", message));
+        }
         let (mut locks, mut secrets, mut facts) = (Vec::new(), Vec::new(), Vec::new());
         for lock_spec in &spec.locks {
             let made = self

@@ -2,13 +2,17 @@
 //!
 //! In reading order:
 //! - [`lock`]: the seam to TPMs and key management services.
+//! - [`evidence`]: the seam to whatever proves what this trusted side runs.
+//! - [`aws`]: locks of AWS KMS.
 //! - [`crypto`]: the few primitives, with their domains.
 //! - [`keys`]: key types: generation and public halves.
 //! - [`seal`]: blobs made and opened under a data key.
 //! - [`keyring`]: data keys made and opened through ways and locks.
 //! - [`service`]: requests of one connection answered.
 
+pub mod aws;
 pub mod crypto;
+pub mod evidence;
 pub mod keyring;
 pub mod keys;
 pub mod lock;

@@ -1,0 +1,168 @@
+//! Makes new test vectors of the sealed blob: `cargo run -p nodeseal-core --example make-vectors > blob-v1.json`.
+//!
+//! The locks are data for other implementations; no TPM and no KMS is behind them, their secrets stand beside them.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::{Arc, Mutex};
+
+use nodeseal_core::crypto::random_key;
+use nodeseal_core::keyring::Keyring;
+use nodeseal_core::keys;
+use nodeseal_core::lock::{BoxFuture, KeyService, LockContext, NewLock, OpenedLock};
+use nodeseal_core::refusal::refuse;
+use nodeseal_core::seal::{NewBlob, seal};
+use nodeseal_memory::Secret;
+use nodeseal_wire::header::{KeyType, Release};
+use nodeseal_wire::lock::{AwsKmsLock, Lock, LockSpec, PcrBank, PolicySigner, TpmLock};
+use nodeseal_wire::message::{Class, Context, Refusal, WaySpec};
+
+/// Makes locks with invented data and remembers their secrets.
+#[derive(Default)]
+struct Remembering(Mutex<Vec<String>>);
+
+impl KeyService for Remembering {
+    fn makes(&self, _: &LockSpec) -> bool {
+        true
+    }
+
+    fn opens(&self, _: &Lock) -> bool {
+        false
+    }
+
+    fn new_secret<'a>(
+        &'a self,
+        spec: &'a LockSpec,
+        _: LockContext<'a>,
+    ) -> BoxFuture<'a, Result<NewLock, Refusal>> {
+        let secret = random_key().unwrap();
+        self.0.lock().unwrap().push(hex(secret.expose()));
+        let lock = match spec {
+            LockSpec::Tpm => Lock::Tpm(TpmLock {
+                srk_name: [0x0b; 34],
+                bank: PcrBank::Sha256,
+                pcrs: vec![7, 11, 12],
+                signer: Some(PolicySigner {
+                    public: vec![0x23; 88],
+                    reference: b"example".to_vec(),
+                }),
+                public: vec![0x4e; 80],
+                private: vec![0x5f; 160],
+            }),
+            LockSpec::AwsKms { key, attested } => Lock::AwsKms(AwsKmsLock {
+                key: key.clone(),
+                attested: *attested,
+                ciphertext: vec![0xc1; 184],
+            }),
+        };
+        Box::pin(async move {
+            Ok(NewLock {
+                lock,
+                secret,
+                facts: Vec::new(),
+            })
+        })
+    }
+
+    fn open_secret<'a>(
+        &'a self,
+        _: &'a Lock,
+        _: LockContext<'a>,
+    ) -> BoxFuture<'a, Result<OpenedLock, Refusal>> {
+        Box::pin(async { Err(refuse(Class::Misuse, "example", "only makes locks")) })
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn kms(region: &str, attested: bool) -> LockSpec {
+    LockSpec::AwsKms {
+        key: format!("arn:aws:kms:{region}:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"),
+        attested,
+    }
+}
+
+fn way(label: &str, locks: Vec<LockSpec>) -> WaySpec {
+    WaySpec {
+        label: label.into(),
+        locks,
+    }
+}
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let cases = [
+        (
+            "one tpm lock, opaque key",
+            KeyType::Opaque,
+            vec![way("tpm", vec![LockSpec::Tpm])],
+        ),
+        (
+            "two ways, the second with two locks",
+            KeyType::Secp256k1,
+            vec![
+                way("eu", vec![kms("eu-west-1", true)]),
+                way("tpm+us", vec![LockSpec::Tpm, kms("us-east-1", false)]),
+            ],
+        ),
+        (
+            "ed25519",
+            KeyType::Ed25519,
+            vec![way("kms", vec![kms("eu-west-1", true)])],
+        ),
+        (
+            "p256",
+            KeyType::P256,
+            vec![way("kms", vec![kms("eu-west-1", true)])],
+        ),
+        (
+            "bls12-381",
+            KeyType::Bls12381,
+            vec![way("kms", vec![kms("eu-west-1", true)])],
+        ),
+    ];
+    let vectors: Vec<String> = cases
+        .into_iter()
+        .map(|(title, key_type, ways)| {
+            let service = Arc::new(Remembering::default());
+            let keyring = Keyring::new(vec![service.clone()]);
+            let made = runtime
+                .block_on(keyring.make("validator-1", &ways, &Context::default()))
+                .unwrap();
+            let key = match key_type {
+                KeyType::Opaque => Secret::copy_of(b"{\"a keystore\": true}").unwrap(),
+                other => keys::generate(other).unwrap(),
+            };
+            let about = NewBlob {
+                node: "validator-1",
+                name: "keys/node.key",
+                key_type,
+                release: Release::Deliver,
+                generation: 3,
+                created: 1_700_000_000,
+                ways: &made.ways,
+            };
+            let blob = seal(&made.data_key, about, &key).unwrap();
+            let mut secrets = service.0.lock().unwrap().clone().into_iter();
+            let per_way: Vec<String> = ways
+                .iter()
+                .map(|way| {
+                    let of_way: Vec<_> = secrets.by_ref().take(way.locks.len()).collect();
+                    format!("[\"{}\"]", of_way.join("\", \""))
+                })
+                .collect();
+            format!(
+                "  {{\n    \"title\": \"{title}\",\n    \"lock_secrets\": [{}],\n    \"data_key\": \"{}\",\n    \
+                 \"key\": \"{}\",\n    \"blob\": \"{}\"\n  }}",
+                per_way.join(", "),
+                hex(made.data_key.key.expose()),
+                hex(key.expose()),
+                hex(&blob)
+            )
+        })
+        .collect();
+    println!("[\n{}\n]", vectors.join(",\n"));
+}

@@ -1,0 +1,3 @@
+//! The `aws-kms` lock.
+pub mod cms;
+pub mod recipient;
