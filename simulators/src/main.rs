@@ -1,31 +1,11 @@
-//! `nodeseal-sim`: each simulator as a program, for a look by hand and for tests that start processes.
+//! `nodeseal-sim`: one subcommand a simulator, each in its file under commands/.
+
+mod commands;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use nodeseal_sim::interposer;
-
-#[derive(Parser)]
-#[command(version, about)]
-struct Cli {
-    #[command(subcommand)]
-    simulator: Simulator,
-}
-
-#[derive(Subcommand)]
-enum Simulator {
-    TpmInterposer(interposer::command::Arguments),
-}
+use clap::Parser;
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().simulator {
-        Simulator::TpmInterposer(arguments) => interposer::command::run(arguments),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("nodeseal-sim: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    commands::run(commands::Cli::parse())
 }

@@ -1,0 +1,91 @@
+//! The command line: one file a subcommand.
+
+mod nsm;
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use nodeseal_sim::interposer;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Simulators of the services nodeseal talks to, for tests and CI. Nothing real trusts what they sign.
+///
+/// Each prints one line of JSON when it is ready (where it listens, what it made) and runs until SIGTERM or SIGINT.
+#[derive(Parser)]
+#[command(version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// A Nitro Security Module behind a unix socket
+    Nsm(nsm::Arguments),
+    TpmInterposer(interposer::command::Arguments),
+}
+
+/// What a subcommand ends with when it fails: a sentence for people.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Runs the subcommand until it ends or is asked to.
+pub fn run(cli: Cli) -> ExitCode {
+    let log = tracing_subscriber::EnvFilter::try_from_env("NODESEAL_SIM_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(log)
+        .with_writer(std::io::stderr)
+        .init();
+    match dispatch(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("nodeseal-sim: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Nsm(arguments) => in_runtime(nsm::run(arguments)),
+        Command::TpmInterposer(arguments) => Ok(interposer::command::run(arguments)?),
+    }
+}
+
+fn in_runtime(simulator: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(simulator)
+}
+
+/// Says on standard output that the simulator is ready, and how it is reached.
+fn ready(details: &serde_json::Value) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{details}")?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Returns when SIGTERM or SIGINT arrives.
+async fn until_asked_to_stop() -> Result<(), Failure> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// Listens on `path`, replacing a socket nobody listens on any more.
+fn bind_unix(path: &Path) -> Result<UnixListener, Failure> {
+    if UnixStream::connect(path).is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionRefused) {
+        std::fs::remove_file(path)?;
+    }
+    UnixListener::bind(path).map_err(|error| format!("{}: {error}", path.display()).into())
+}

@@ -1,0 +1,13 @@
+//! The simulators' own certificate authorities: one in the shape of the Nitro hypervisor's, one for TLS.
+//!
+//! Their roots live in a directory and can be shared by several simulators. Nothing outside trusts them.
+
+mod certificate;
+mod name;
+mod nitro;
+mod store;
+mod tls;
+
+pub use nitro::{NitroIdentity, NitroRoot, Signed};
+pub use store::PkiError;
+pub use tls::{ServerCertificate, TlsAuthority};
