@@ -85,7 +85,8 @@ fn every_published_vector_opens_by_each_of_its_ways() {
                 .zip(secrets.map(|s| unhex(s.as_str().unwrap())));
             let keyring = Keyring::new(vec![Arc::new(Known(known.collect()))]);
             let ways = std::slice::from_ref(way);
-            let opened = keyring.open(&header.node, &header.data_key_id, ways, &Context::default());
+            let context = Context::default();
+            let opened = keyring.open(&header.node, &header.data_key_id, ways, &context);
             let (key, _) = runtime.block_on(opened).unwrap();
             assert_eq!(key.key.expose(), text("data_key"), "{title}");
             data_key = Some(key);
