@@ -2,14 +2,19 @@
 //!
 //! - [`Swtpm`]: a software TPM; [`PrivateCa`] manufactures distinct ones with endorsement certificates.
 //! - [`Running`], [`Finished`]: a child process, its output, its end.
+//! - [`Node`]: a real blockchain node, and who sealed its blocks; [`keystores`]: real keystore files.
 //! - [`memory_scan`]: what is in another process's memory.
 
 mod ca;
 mod child;
+pub mod clique;
 mod error;
+pub mod keystores;
 mod memory;
+mod node;
 mod places;
 mod ports;
+mod rpc;
 mod swtpm;
 pub mod tpm_commands;
 mod wait;
@@ -18,6 +23,7 @@ pub use ca::{Manufactured, PrivateCa};
 pub use child::{Finished, Running};
 pub use error::{Context, Error, Result};
 pub use memory::memory_scan;
+pub use node::Node;
 pub use places::{checkout, javascript_runtime, node_packages, program, short_dir, system_program};
 pub use ports::{free_ports, listens, tcti};
 pub use swtpm::Swtpm;
