@@ -132,8 +132,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    /// Header of block 1 of a chain of one signer, sealed by @ethereumjs/client 0.10.5, and the address
-    /// @ethereumjs/util derives from the key it was given.
+    /// Header of block 1 of a chain whose one signer has the private key 1, as @ethereumjs/client 0.10.5 sealed it.
     const HEADER: &str = include_str!("clique/header.hex");
     const SIGNER: &str = include_str!("clique/signer.txt");
 
