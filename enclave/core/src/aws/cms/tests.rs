@@ -23,8 +23,8 @@ enum Content {
 fn length(bytes: usize) -> Vec<u8> {
     let be = u16::try_from(bytes).unwrap().to_be_bytes();
     match bytes {
-        ..0x80 => vec![be[1]],
-        ..0x100 => vec![0x81, be[1]],
+        0..0x80 => vec![be[1]],
+        0x80..0x100 => vec![0x81, be[1]],
         _ => vec![0x82, be[0], be[1]],
     }
 }
