@@ -88,7 +88,9 @@ pub enum Mismatch {
         found: Option<Name>,
     },
     /// The record is for a program that knows more.
-    #[error("the enrolment record is of version {version} with templates {srk} and {ek}, which this program does not know")]
+    #[error(
+        "the enrolment record is of version {version} with templates {srk} and {ek}, which this program does not know"
+    )]
     UnknownRecord {
         /// Its version.
         version: u32,

@@ -29,10 +29,14 @@ pub enum TpmError {
         seconds: u64,
     },
     /// TPM_RC_INITIALIZE (0x100).
-    #[error("the TPM has not been started: firmware (or swtpm with --flags startup-clear) sends TPM2_Startup")]
+    #[error(
+        "the TPM has not been started: firmware (or swtpm with --flags startup-clear) sends TPM2_Startup"
+    )]
     NotStarted,
     /// TPM_RC_FAILURE (0x101).
-    #[error("the TPM is in failure mode ({command} answered 0x101): only a reset of the machine ends it")]
+    #[error(
+        "the TPM is in failure mode ({command} answered 0x101): only a reset of the machine ends it"
+    )]
     FailureMode {
         /// The command that was answered so.
         command: &'static str,
@@ -106,7 +110,9 @@ pub enum TpmError {
         values: String,
     },
     /// A signed policy's signature is not the signer's.
-    #[error("the signature of the policy {approved} is not by the signer {signer} for this blob's policyRef")]
+    #[error(
+        "the signature of the policy {approved} is not by the signer {signer} for this blob's policyRef"
+    )]
     PolicySignature {
         /// The policy digest it was to approve, hex.
         approved: String,
@@ -117,7 +123,9 @@ pub enum TpmError {
     #[error("the TPM's PCRs kept changing while the blob was being opened (0x128)")]
     PcrChanged,
     /// The blob's lock names another storage root key.
-    #[error("the blob was sealed under another TPM's storage root key: {found}; this TPM's is {enrolled}")]
+    #[error(
+        "the blob was sealed under another TPM's storage root key: {found}; this TPM's is {enrolled}"
+    )]
     OtherTpm {
         /// Name in the lock.
         found: Name,
@@ -125,7 +133,9 @@ pub enum TpmError {
         enrolled: Name,
     },
     /// TPM_RC_INTEGRITY (0x1DF) and its like at TPM2_Load: the TPM did not make this object, or it was altered.
-    #[error("the TPM did not make this sealed object, or it was altered (TPM2_Load answered {code:#05x})")]
+    #[error(
+        "the TPM did not make this sealed object, or it was altered (TPM2_Load answered {code:#05x})"
+    )]
     Integrity {
         /// The answer.
         code: u32,
@@ -137,7 +147,9 @@ pub enum TpmError {
     #[error(transparent)]
     Enrolment(#[from] Mismatch),
     /// The response HMAC did not verify: an answer was altered, replayed or came from another TPM.
-    #[error("an answer to {command} was forged, altered or replayed between TPM and this process: its HMAC is wrong")]
+    #[error(
+        "an answer to {command} was forged, altered or replayed between TPM and this process: its HMAC is wrong"
+    )]
     ForgedAnswer {
         /// The command.
         command: &'static str,

@@ -1,2 +1,155 @@
-//! Placeholder.
-fn main() {}
+//! nodeseal-tpm: the process that owns the TPM and opens a node's keys under its policy.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::{Args, Parser, Subcommand};
+use nodeseal_memory::{WipingAllocator, harden_process, wipe_c_heap_on_free};
+use nodeseal_tpm::config::Config;
+use nodeseal_tpm::enrolment::{Keep, enroll};
+use nodeseal_tpm::error::TpmError;
+use nodeseal_tpm::esys::EsysTpm;
+use nodeseal_tpm::record;
+use nodeseal_tpm::serve::{ServeError, serve};
+use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static HEAP: WipingAllocator = WipingAllocator;
+
+/// Any failure that starting again may cure.
+const FAILED: u8 = 1;
+/// The TPM is not the one enrolled: starting again does not help (RestartPreventExitStatus= in the unit).
+const WRONG_TPM: u8 = 3;
+
+/// Opens a blockchain node's sealed keys inside a confined process that owns the TPM.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Pin this machine's TPM: record its storage root key and endorsement key
+    Enroll(Enroll),
+    /// Serve clients on the configured unix socket
+    Serve(Common),
+}
+
+#[derive(Args)]
+struct Common {
+    /// Configuration file
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+#[derive(Args)]
+struct Enroll {
+    #[command(flatten)]
+    common: Common,
+    /// Write over an existing enrolment record
+    #[arg(long)]
+    replace: bool,
+    /// Do not keep the storage root key in the TPM: make it anew for each use, which takes a slow TPM a second
+    #[arg(long)]
+    transient: bool,
+}
+
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> ExitCode {
+    // First of all, while there is one thread and no secret: both may start the program anew.
+    let hardened = silence_tss()
+        .map_err(Failure::from)
+        .and_then(|()| Ok(wipe_c_heap_on_free()?))
+        .and_then(|()| Ok(harden_process()?));
+    let done = hardened.and_then(|()| match Cli::parse().command {
+        Command::Enroll(enroll) => enroll.run(),
+        Command::Serve(common) => common.serve(),
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("nodeseal-tpm: {error}");
+            ExitCode::from(exit_code(error.as_ref()))
+        }
+    }
+}
+
+fn exit_code(error: &(dyn std::error::Error + 'static)) -> u8 {
+    let tpm = match error.downcast_ref::<ServeError>() {
+        Some(ServeError::Tpm(tpm)) => Some(tpm),
+        _ => error.downcast_ref::<TpmError>(),
+    };
+    match tpm {
+        Some(TpmError::Enrolment(_)) => WRONG_TPM,
+        _ => FAILED,
+    }
+}
+
+/// The TPM's library writes its own errors to standard error unless told not to before it is loaded; ours say more.
+fn silence_tss() -> std::io::Result<()> {
+    use std::os::unix::process::CommandExt;
+    const VARIABLE: &str = "TSS2_LOG";
+    if std::env::var_os(VARIABLE).is_some() {
+        return Ok(());
+    }
+    let mut arguments = std::env::args_os();
+    let mut again = std::process::Command::new("/proc/self/exe");
+    if let Some(name) = arguments.next() {
+        again.arg0(name);
+    }
+    Err(again.args(arguments).env(VARIABLE, "all+NONE").exec())
+}
+
+impl Common {
+    fn serve(&self) -> Result<(), Failure> {
+        let config = Config::read(&self.config)?;
+        // tss-esapi reports every error it passes on, and every connection.
+        let filter = EnvFilter::try_new(&config.log)?.add_directive("tss_esapi=off".parse()?);
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_target(false)
+            .init();
+        Ok(serve(&config)?)
+    }
+}
+
+impl Enroll {
+    fn run(&self) -> Result<(), Failure> {
+        let config = Config::read(&self.common.config)?;
+        let keep = match self.transient {
+            true => Keep::Transient,
+            false => Keep::Persistent,
+        };
+        if config.enrolment.exists() && !self.replace {
+            // Before the TPM is changed; writing checks it once more.
+            let path = config.enrolment;
+            return Err(record::RecordError::Exists { path }.into());
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+        let record = enroll(&mut EsysTpm::new(config.tcti.clone()), keep, now)?;
+        record::write(
+            &config.enrolment,
+            &record,
+            self.replace,
+            config.account.as_ref(),
+        )?;
+        println!("TPM                {} ({})", record.tpm, config.tcti);
+        match record.srk.handle {
+            Some(handle) => println!("storage root key   {} at {handle:#010x}", record.srk.name),
+            None => println!("storage root key   {}, made for each use", record.srk.name),
+        }
+        println!("endorsement key    {}", record.ek.name);
+        println!("enrolment record   {}", config.enrolment.display());
+        println!(
+            "These keys are trusted from now on because they were found now (docs/tpm.md, \"Enrolment\")."
+        );
+        Ok(())
+    }
+}

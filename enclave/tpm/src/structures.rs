@@ -315,7 +315,10 @@ mod tests {
     fn the_signers_public_area_gives_its_point_back() {
         let public = signer_public(&[1; 32], &[2; 32]);
         let point = signer_point(&public).unwrap();
-        assert_eq!((point[0], &point[1..33], &point[33..]), (4, &[1; 32][..], &[2; 32][..]));
+        assert_eq!(
+            (point[0], &point[1..33], &point[33..]),
+            (4, &[1; 32][..], &[2; 32][..])
+        );
         assert_eq!(signer_point(&public[..public.len() - 1]), None);
     }
 
@@ -326,7 +329,10 @@ mod tests {
         push_sized(&mut key, &[2; 32]);
         assert!(Template::Srk.describes(&key));
         assert!(!Template::Ek.describes(&key));
-        assert!(!Template::Srk.describes(&Template::Srk.public()), "no point");
+        assert!(
+            !Template::Srk.describes(&Template::Srk.public()),
+            "no point"
+        );
         key.push(0);
         assert!(!Template::Srk.describes(&key), "trailing byte");
     }

@@ -105,11 +105,9 @@ impl FromStr for Tcti {
                 "connect to it over D-Bus",
                 DEVICE,
             )),
-            ("cmd" | "pcap" | "libtpms", _) => Err(refuse(
-                "a TPM behind another program",
-                REFUSE,
-                ANY,
-            )),
+            ("cmd" | "pcap" | "libtpms", _) => {
+                Err(refuse("a TPM behind another program", REFUSE, ANY))
+            }
             _ => Err(refuse("unknown kind", REFUSE, ANY)),
         }
     }

@@ -30,7 +30,11 @@ pub(super) struct Commands<'a> {
 }
 
 impl Commands<'_> {
-    pub(super) fn check<T>(&self, command: &'static str, result: Result<T, Error>) -> Result<T, TpmError> {
+    pub(super) fn check<T>(
+        &self,
+        command: &'static str,
+        result: Result<T, Error>,
+    ) -> Result<T, TpmError> {
         result.map_err(|error| match response_code(error) {
             Some(code) => TpmError::from_code(code, command, self.tcti),
             None => TpmError::BadAnswer {
@@ -46,7 +50,9 @@ impl Commands<'_> {
         const NO_SUCH_HANDLE: u32 = 0x18B;
         let handle = PersistentTpmHandle::new(handle);
         let handle = TpmHandle::Persistent(self.check(COMMAND, handle)?);
-        let found = self.context.execute_without_session(|c| c.tr_from_tpm_public(handle));
+        let found = self
+            .context
+            .execute_without_session(|c| c.tr_from_tpm_public(handle));
         match self.check(COMMAND, found) {
             Ok(object) => Ok(Some(object)),
             Err(TpmError::Refused {
@@ -70,7 +76,10 @@ impl Commands<'_> {
             })
     }
 
-    pub(super) fn create_primary(&mut self, template: Template) -> Result<(KeyHandle, Vec<u8>), TpmError> {
+    pub(super) fn create_primary(
+        &mut self,
+        template: Template,
+    ) -> Result<(KeyHandle, Vec<u8>), TpmError> {
         const COMMAND: &str = "TPM2_CreatePrimary";
         let hierarchy = match template {
             Template::Srk => Hierarchy::Owner,
@@ -118,7 +127,11 @@ impl Commands<'_> {
     }
 
     /// A session salted to a key whose Name was checked, with AES-128-CFB for parameters.
-    pub(super) fn session(&mut self, key: KeyHandle, kind: SessionType) -> Result<AuthSession, TpmError> {
+    pub(super) fn session(
+        &mut self,
+        key: KeyHandle,
+        kind: SessionType,
+    ) -> Result<AuthSession, TpmError> {
         const COMMAND: &str = "TPM2_StartAuthSession";
         let started = self.context.execute_without_session(|context| {
             context.start_auth_session(

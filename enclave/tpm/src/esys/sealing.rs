@@ -54,11 +54,9 @@ impl Commands<'_> {
         let template = self.check(COMMAND, template)?;
         let data = SensitiveData::try_from(secret.expose());
         let data = self.check(COMMAND, data)?;
-        let made = self
-            .context
-            .execute_with_session(Some(session), |context| {
-                context.create(parent, template, None, Some(data), None, None)
-            });
+        let made = self.context.execute_with_session(Some(session), |context| {
+            context.create(parent, template, None, Some(data), None, None)
+        });
         let made = self.check(COMMAND, made)?;
         self.forget(session);
         let public = made.out_public.marshall();
