@@ -10,7 +10,7 @@ use nodeseal_core::keyring::Keyring;
 use nodeseal_core::keys;
 use nodeseal_core::lock::{BoxFuture, KeyService, LockContext, NewLock, OpenedLock};
 use nodeseal_core::refusal::refuse;
-use nodeseal_core::seal::{NewBlob, seal};
+use nodeseal_core::seal::{ContentKey, NewBlob, seal};
 use nodeseal_memory::Secret;
 use nodeseal_wire::header::{KeyType, Release};
 use nodeseal_wire::lock::{AwsKmsLock, Lock, LockSpec, PcrBank, PolicySigner, TpmLock};
@@ -132,7 +132,7 @@ fn main() {
             let made = runtime
                 .block_on(keyring.make("validator-1", &ways, &Context::default()))
                 .unwrap();
-            let key = match key_type {
+            let mut key = match key_type {
                 KeyType::Opaque => Secret::copy_of(b"{\"a keystore\": true}").unwrap(),
                 other => keys::generate(other).unwrap(),
             };
@@ -145,7 +145,9 @@ fn main() {
                 created: 1_700_000_000,
                 ways: &made.ways,
             };
-            let blob = seal(&made.data_key, about, &key).unwrap();
+            let plain = hex(key.expose());
+            let mut content_key = ContentKey::new().unwrap();
+            let blob = seal(&made.data_key, about, key.expose_mut(), &mut content_key).unwrap();
             let mut secrets = service.0.lock().unwrap().clone().into_iter();
             let per_way: Vec<String> = ways
                 .iter()
@@ -159,7 +161,7 @@ fn main() {
                  \"key\": \"{}\",\n    \"blob\": \"{}\"\n  }}",
                 per_way.join(", "),
                 hex(made.data_key.key.expose()),
-                hex(key.expose()),
+                plain,
                 hex(&blob)
             )
         })

@@ -85,16 +85,43 @@ impl From<CryptoError> for OpenError {
     }
 }
 
-/// Seals a key.
+/// 32 bytes of locked memory that content keys are derived in, one after the other: locking a page for each would cost
+/// ten times what deriving it does.
+pub struct ContentKey(Secret);
+
+impl ContentKey {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// Without locked memory.
+    pub fn new() -> Result<Self, CryptoError> {
+        Ok(Self(Secret::zeroed(KEY_LENGTH)?))
+    }
+
+    /// `HKDF-SHA256(salt = header salt, ikm = data key, info = "nodeseal/v1/content")`.
+    fn derive(&mut self, data_key: &DataKey, salt: &[u8; 32]) -> Result<Cipher, CryptoError> {
+        // The domain stands here and nowhere else, so that no other key can be derived in it by accident.
+        const DOMAIN: &[u8] = b"nodeseal/v1/content";
+        derive_into(&mut self.0, salt, &data_key.key, &[DOMAIN])?;
+        Cipher::new(&self.0)
+    }
+}
+
+/// Seals a key where it lies: `key` is ciphertext afterwards.
 ///
 /// # Errors
 /// See [`SealError`].
-pub fn seal(data_key: &DataKey, about: NewBlob<'_>, key: &Secret) -> Result<Vec<u8>, SealError> {
+pub fn seal(
+    data_key: &DataKey,
+    about: NewBlob<'_>,
+    key: &mut [u8],
+    content_key: &mut ContentKey,
+) -> Result<Vec<u8>, SealError> {
     let header = Header {
         node: about.node.to_owned(),
         name: about.name.to_owned(),
         key_type: about.key_type,
-        public_key: public_key(about.key_type, key.expose())?,
+        public_key: public_key(about.key_type, key)?,
         release: about.release,
         generation: about.generation,
         created: about.created,
@@ -106,10 +133,9 @@ pub fn seal(data_key: &DataKey, about: NewBlob<'_>, key: &Secret) -> Result<Vec<
     // What no reader would take is not written.
     Header::decode(&header_bytes)?;
     let nonce = random()?;
-    let mut content = Secret::copy_of(key.expose()).map_err(CryptoError::from)?;
-    let cipher = Cipher::new(&content_key(data_key, &header.salt)?)?;
-    let tag = cipher.seal(nonce, &associated_data(&header_bytes), content.expose_mut())?;
-    let blob = Blob::encode(&header_bytes, &nonce, &[content.expose(), &tag].concat());
+    let cipher = content_key.derive(data_key, &header.salt)?;
+    let tag = cipher.seal(nonce, &associated_data(&header_bytes), key)?;
+    let blob = Blob::encode(&header_bytes, &nonce, &[&*key, &tag].concat());
     if blob.len() > MAX_BLOB {
         return Err(SealError::TooLarge { found: blob.len() });
     }
@@ -151,12 +177,17 @@ impl ReadBlob {
     ///
     /// # Errors
     /// See [`OpenError`]. The buffer holds no plaintext then.
-    pub fn open(&self, data_key: &DataKey, buffer: &mut Secret) -> Result<Range<usize>, OpenError> {
+    pub fn open(
+        &self,
+        data_key: &DataKey,
+        buffer: &mut Secret,
+        content_key: &mut ContentKey,
+    ) -> Result<Range<usize>, OpenError> {
         let content = buffer
             .expose_mut()
             .get_mut(self.ciphertext.clone())
             .ok_or(OpenError::Authentication)?;
-        let cipher = Cipher::new(&content_key(data_key, &self.header.salt)?)?;
+        let cipher = content_key.derive(data_key, &self.header.salt)?;
         cipher.open(self.nonce, &self.associated, content)?;
         let length = content.len().saturating_sub(crate::crypto::TAG_LENGTH);
         let key = content.get_mut(..length).ok_or(OpenError::Authentication)?;
@@ -169,15 +200,6 @@ impl ReadBlob {
         }
         Ok(self.ciphertext.start..self.ciphertext.start.saturating_add(length))
     }
-}
-
-/// `HKDF-SHA256(salt = header salt, ikm = data key, info = "nodeseal/v1/content")`.
-fn content_key(data_key: &DataKey, salt: &[u8; 32]) -> Result<Secret, CryptoError> {
-    // The domain stands here and nowhere else, so that no other key can be derived in it by accident.
-    const DOMAIN: &[u8] = b"nodeseal/v1/content";
-    let mut key = Secret::zeroed(KEY_LENGTH)?;
-    derive_into(&mut key, salt, &data_key.key, &[DOMAIN])?;
-    Ok(key)
 }
 
 #[cfg(test)]

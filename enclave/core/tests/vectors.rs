@@ -6,7 +6,7 @@ use std::sync::Arc;
 use nodeseal_core::keyring::Keyring;
 use nodeseal_core::lock::{BoxFuture, KeyService, LockContext, NewLock, OpenedLock};
 use nodeseal_core::refusal::refuse;
-use nodeseal_core::seal::ReadBlob;
+use nodeseal_core::seal::{ContentKey, ReadBlob};
 use nodeseal_memory::Secret;
 use nodeseal_wire::lock::{Lock, LockSpec};
 use nodeseal_wire::message::{Class, Context, Refusal};
@@ -91,7 +91,13 @@ fn every_published_vector_opens_by_each_of_its_ways() {
             assert_eq!(key.key.expose(), text("data_key"), "{title}");
             data_key = Some(key);
         }
-        let place = read.open(&data_key.unwrap(), &mut buffer).unwrap();
+        let place = read
+            .open(
+                &data_key.unwrap(),
+                &mut buffer,
+                &mut ContentKey::new().unwrap(),
+            )
+            .unwrap();
         assert_eq!(buffer.expose()[place], text("key"), "{title}");
     }
 }

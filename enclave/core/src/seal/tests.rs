@@ -36,14 +36,21 @@ fn about(ways: &[Way], key_type: KeyType) -> NewBlob<'_> {
 }
 
 fn sealed(key_type: KeyType, key: &[u8]) -> Vec<u8> {
-    let key = Secret::copy_of(key).unwrap();
-    seal(&data_key(), about(&ways(), key_type), &key).unwrap()
+    let mut content_key = ContentKey::new().unwrap();
+    let mut key = key.to_vec();
+    seal(
+        &data_key(),
+        about(&ways(), key_type),
+        &mut key,
+        &mut content_key,
+    )
+    .unwrap()
 }
 
 fn opened(blob: &[u8]) -> Result<Vec<u8>, OpenError> {
     let mut buffer = Secret::copy_of(blob).unwrap();
     let read = ReadBlob::parse(buffer.expose(), 0..blob.len()).unwrap();
-    let place = read.open(&data_key(), &mut buffer)?;
+    let place = read.open(&data_key(), &mut buffer, &mut ContentKey::new().unwrap())?;
     Ok(buffer.expose()[place].to_vec())
 }
 
@@ -71,7 +78,9 @@ fn every_single_byte_change_of_a_blob_is_refused_and_releases_nothing() {
             let Ok(read) = ReadBlob::parse(buffer.expose(), 0..changed.len()) else {
                 continue;
             };
-            let error = read.open(&data_key(), &mut buffer).err();
+            let error = read
+                .open(&data_key(), &mut buffer, &mut ContentKey::new().unwrap())
+                .err();
             assert!(
                 matches!(error, Some(OpenError::Authentication)),
                 "byte {at}"
@@ -98,14 +107,19 @@ fn a_key_that_is_not_the_headers_is_refused_though_it_authenticates() {
     };
     let bytes = header.encode();
     let mut content = [0x33; 32];
-    let cipher = Cipher::new(&content_key(&data_key(), &header.salt).unwrap()).unwrap();
+    let cipher = ContentKey::new()
+        .unwrap()
+        .derive(&data_key(), &header.salt)
+        .unwrap();
     let tag = cipher
         .seal([1; 12], &associated_data(&bytes), &mut content)
         .unwrap();
     let blob = Blob::encode(&bytes, &[1; 12], &[&content[..], &tag].concat());
     let mut buffer = Secret::copy_of(&blob).unwrap();
     let read = ReadBlob::parse(buffer.expose(), 0..blob.len()).unwrap();
-    let error = read.open(&data_key(), &mut buffer).unwrap_err();
+    let error = read
+        .open(&data_key(), &mut buffer, &mut ContentKey::new().unwrap())
+        .unwrap_err();
     assert!(matches!(error, OpenError::PublicKey));
     assert!(!buffer.expose().windows(8).any(|w| w == [0x33; 8]));
 }
@@ -114,8 +128,9 @@ fn a_key_that_is_not_the_headers_is_refused_though_it_authenticates() {
 fn another_implementation_of_the_cipher_opens_the_content() {
     let bytes = sealed(KeyType::Opaque, b"the second opinion");
     let blob = Blob::parse(&bytes).unwrap();
-    let key = content_key(&data_key(), &blob.header.salt).unwrap();
-    let peer = aes_gcm::Aes256Gcm::new_from_slice(key.expose()).unwrap();
+    let mut key = ContentKey::new().unwrap();
+    key.derive(&data_key(), &blob.header.salt).unwrap();
+    let peer = aes_gcm::Aes256Gcm::new_from_slice(key.0.expose()).unwrap();
     let payload = Payload {
         msg: blob.ciphertext,
         aad: &associated_data(blob.header_bytes),
@@ -130,10 +145,16 @@ fn another_implementation_of_the_cipher_opens_the_content() {
 #[test]
 fn a_typed_key_of_the_wrong_length_and_a_key_too_large_are_refused_by_name() {
     let seal_bytes = |key_type, key: &[u8]| {
-        let key = Secret::copy_of(key).unwrap();
-        seal(&data_key(), about(&ways(), key_type), &key)
-            .unwrap_err()
-            .to_string()
+        let mut content_key = ContentKey::new().unwrap();
+        let mut key = key.to_vec();
+        seal(
+            &data_key(),
+            about(&ways(), key_type),
+            &mut key,
+            &mut content_key,
+        )
+        .unwrap_err()
+        .to_string()
     };
     assert_eq!(
         seal_bytes(KeyType::P256, &[1; 33]),

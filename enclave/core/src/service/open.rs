@@ -13,8 +13,9 @@ use nodeseal_wire::message::{
 
 use super::held::HeldKeys;
 use super::{Payload, TrustedSide, compute};
+use crate::keyring::crypto_failed;
 use crate::refusal::{malformed_blob, refuse};
-use crate::seal::{DataKey, ReadBlob};
+use crate::seal::{ContentKey, DataKey, ReadBlob};
 
 /// How many data keys of one request may fail to open before the rest is refused unasked: a TPM or a key service is
 /// not to be kept busy by a heap of forged blobs.
@@ -43,7 +44,8 @@ impl TrustedSide {
         let (keys, failed, data_keys) = self
             .data_keys(held, &request.node, &reads, &request.context)
             .await;
-        let (outcomes, payload) = compute(move || open_all(reads, payload, &keys, &failed)).await?;
+        let (outcomes, payload) =
+            compute(move || open_all(reads, payload, &keys, &failed)).await??;
         if !request.more {
             held.clear();
         }
@@ -206,13 +208,14 @@ fn open_all(
     mut payload: Secret,
     keys: &OpenKeys,
     failed: &FailedKeys,
-) -> (Vec<Outcome>, Secret) {
+) -> Result<(Vec<Outcome>, Secret), Refusal> {
+    let mut content_key = ContentKey::new().map_err(crypto_failed)?;
     let mut outcomes = Vec::with_capacity(reads.len());
     let mut end: usize = 0;
     for read in reads {
         let opened = read.and_then(|read| {
             let data_key = key_of(&read, keys, failed)?;
-            let place = read.open(data_key, &mut payload)?;
+            let place = read.open(data_key, &mut payload, &mut content_key)?;
             Ok(place)
         });
         outcomes.push(match opened {
@@ -227,5 +230,5 @@ fn open_all(
         });
     }
     payload.truncate(end);
-    (outcomes, payload)
+    Ok((outcomes, payload))
 }

@@ -5,17 +5,19 @@ use std::sync::Arc;
 
 use nodeseal_memory::Secret;
 use nodeseal_wire::frame::MAX_FRAME;
-use nodeseal_wire::header::{Header, Way};
+use nodeseal_wire::header::Way;
 use nodeseal_wire::message::{
-    Batch, Class, DataKeyReport, DataKeySource, NewKey, Outcome, Refusal, Reply, SealRequest,
+    Batch, Class, DataKeyReport, DataKeySource, KeyAbout, NewKey, Outcome, Refusal, Reply,
+    SealRequest,
 };
 
 use super::held::HeldKeys;
 use super::open::{FailedKeys, OpenKeys, Read, check_release, key_of, places, read_expected};
 use super::{Payload, TrustedSide, compute};
+use crate::keyring::crypto_failed;
 use crate::keys;
 use crate::refusal::refuse;
-use crate::seal::{DataKey, NewBlob, seal};
+use crate::seal::{ContentKey, DataKey, NewBlob, ReadBlob, seal};
 
 /// Room left in a reply's frame for everything but the blobs.
 const REPLY_ROOM: usize = 1 << 20;
@@ -65,13 +67,14 @@ impl TrustedSide {
         let reports = target.reports.into_iter().chain(opened).collect();
         let (about, ways, data_key) = (request, target.ways, target.data_key);
         let (outcomes, blobs) = compute(move || {
-            let mut work = Work {
+            let work = Work {
                 request: &about,
                 data_key: &data_key,
                 ways: &ways,
                 keys: &keys,
                 failed: &failed,
                 payload,
+                content_key: ContentKey::new().map_err(crypto_failed)?,
             };
             work.seal_all(&places, to_open)
         })
@@ -106,7 +109,11 @@ impl TrustedSide {
                 .ok_or_else(|| refuse(Class::Internal, "no-data-key", "the data key is gone"))?;
             // Only a blob that opens proves that its ways were written by whoever had the data key.
             let target = compute(move || {
-                read.open(&data_key, &mut payload)?;
+                read.open(
+                    &data_key,
+                    &mut payload,
+                    &mut ContentKey::new().map_err(crypto_failed)?,
+                )?;
                 let ways = read.header.ways;
                 let target = Target {
                     data_key,
@@ -138,11 +145,12 @@ struct Work<'w> {
     keys: &'w OpenKeys,
     failed: &'w FailedKeys,
     payload: Secret,
+    content_key: ContentKey,
 }
 
 impl Work<'_> {
     fn seal_all(
-        &mut self,
+        mut self,
         places: &[Range<usize>],
         to_open: Vec<Read>,
     ) -> Result<(Vec<Outcome>, Vec<u8>), Refusal> {
@@ -153,12 +161,18 @@ impl Work<'_> {
             let sealed = match key {
                 NewKey::Given { about, .. } => self.seal_given(about, place),
                 NewKey::Generated(about) => check_release(about.release).and_then(|()| {
-                    let key = keys::generate(about.key_type)?;
-                    self.seal_one(self.blob_of(about), &key)
+                    let mut key = keys::generate(about.key_type)?;
+                    let blob = new_blob(self.request, self.ways, about);
+                    Ok(seal(
+                        self.data_key,
+                        blob,
+                        key.expose_mut(),
+                        &mut self.content_key,
+                    )?)
                 }),
                 NewKey::Resealed { .. } => to_open.next().map_or_else(
                     || Err(refuse(Class::Internal, "no-blob", "a blob was not read")),
-                    |read| self.seal_again(read?),
+                    |read| self.seal_again(&read?),
                 ),
             };
             outcomes.push(match sealed {
@@ -176,55 +190,42 @@ impl Work<'_> {
         Ok((outcomes, blobs))
     }
 
-    fn blob_of<'a>(&'a self, about: &'a nodeseal_wire::message::KeyAbout) -> NewBlob<'a> {
-        NewBlob {
-            node: &self.request.node,
-            name: &about.name,
-            key_type: about.key_type,
-            release: about.release,
-            generation: 0,
-            created: self.request.created,
-            ways: self.ways,
-        }
-    }
-
-    fn seal_given(
-        &self,
-        about: &nodeseal_wire::message::KeyAbout,
-        place: &Range<usize>,
-    ) -> Result<Vec<u8>, Refusal> {
+    fn seal_given(&mut self, about: &KeyAbout, place: &Range<usize>) -> Result<Vec<u8>, Refusal> {
         check_release(about.release)?;
-        self.seal_one(self.blob_of(about), &self.copy_of(place)?)
+        self.seal_at(place, new_blob(self.request, self.ways, about))
     }
 
-    fn seal_again(&mut self, read: crate::seal::ReadBlob) -> Result<Vec<u8>, Refusal> {
-        let old_key = key_of(&read, self.keys, self.failed)?;
-        let place = read.open(old_key, &mut self.payload)?;
-        let Header {
-            name,
-            key_type,
-            release,
-            generation,
-            ..
-        } = &read.header;
+    fn seal_again(&mut self, read: &ReadBlob) -> Result<Vec<u8>, Refusal> {
+        let old_key = key_of(read, self.keys, self.failed)?;
+        let place = read.open(old_key, &mut self.payload, &mut self.content_key)?;
         let about = NewBlob {
             node: &self.request.node,
-            name,
-            key_type: *key_type,
-            release: *release,
-            generation: generation.saturating_add(1),
+            name: &read.header.name,
+            key_type: read.header.key_type,
+            release: read.header.release,
+            generation: read.header.generation.saturating_add(1),
             created: self.request.created,
             ways: self.ways,
         };
-        self.seal_one(about, &self.copy_of(&place)?)
+        self.seal_at(&place, about)
     }
 
-    fn seal_one(&self, about: NewBlob<'_>, key: &Secret) -> Result<Vec<u8>, Refusal> {
-        Ok(seal(self.data_key, about, key)?)
+    /// Seals the key that lies at `place` of the payload.
+    fn seal_at(&mut self, place: &Range<usize>, about: NewBlob<'_>) -> Result<Vec<u8>, Refusal> {
+        let payload = self.payload.expose_mut();
+        let key = payload.get_mut(place.clone()).unwrap_or_default();
+        Ok(seal(self.data_key, about, key, &mut self.content_key)?)
     }
+}
 
-    fn copy_of(&self, place: &Range<usize>) -> Result<Secret, Refusal> {
-        let bytes = self.payload.expose().get(place.clone()).unwrap_or_default();
-        Secret::copy_of(bytes).map_err(|error| refuse(Class::Internal, "memory", error.to_string()))
+fn new_blob<'a>(request: &'a SealRequest, ways: &'a [Way], about: &'a KeyAbout) -> NewBlob<'a> {
+    NewBlob {
+        node: &request.node,
+        name: &about.name,
+        key_type: about.key_type,
+        release: about.release,
+        generation: 0,
+        created: request.created,
+        ways,
     }
 }
