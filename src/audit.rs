@@ -8,7 +8,7 @@ mod report;
 mod time;
 mod verify;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::Deserialize;
@@ -30,6 +30,13 @@ pub struct AuditSettings {
 
 fn default_file() -> PathBuf {
     "audit.jsonl".into()
+}
+
+impl AuditSettings {
+    /// Makes a relative path one that starts at `base`.
+    pub fn resolve(&mut self, base: &Path) {
+        self.file = base.join(&self.file);
+    }
 }
 
 impl Default for AuditSettings {

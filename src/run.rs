@@ -27,7 +27,7 @@ pub use node::Node;
 pub use private_files::PrivateFilesError;
 pub use settings::RunSettings;
 
-use encoded::encoded;
+pub use encoded::encoded;
 use memfd::sealed_memfd;
 use node::{Inherited, NodeProcess, shown};
 use private_files::PrivateFiles;
@@ -122,7 +122,7 @@ impl Handover {
     pub fn deliver(&mut self, entry: &KeyEntry, bytes: &[u8]) -> Result<(), RunError> {
         let name = || entry.name.clone();
         match &entry.deliver {
-            Deliver::Memfd => {
+            Deliver::Memfd { fd } => {
                 let made = encoded(entry.encoding, bytes, |bytes| {
                     sealed_memfd(&entry.name, bytes, &self.identity)
                 })?;
@@ -132,7 +132,7 @@ impl Handover {
                 })?;
                 self.inherited.push(Inherited {
                     name: name(),
-                    number: None,
+                    number: *fd,
                     descriptor,
                 });
             }

@@ -50,7 +50,7 @@ impl Kind {
 
 /// What happened, to be recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub struct Event {
     /// What was done.
     pub event: Kind,

@@ -67,9 +67,8 @@ impl Identity {
         if settings.user.is_none() && settings.group.is_none() && settings.groups.is_none() {
             return Ok(Self::own());
         }
-        let read = |file| {
-            fs::read_to_string(file).map_err(|source| IdentityError::Read { file, source })
-        };
+        let read =
+            |file| fs::read_to_string(file).map_err(|source| IdentityError::Read { file, source });
         Self::look_up(
             settings,
             Self::own(),
@@ -91,11 +90,11 @@ impl Identity {
         if let Some(wanted) = &settings.user {
             let entry = users(passwd).find(|user| user.name == wanted || user.uid_is(wanted));
             let uid = entry.as_ref().map(|user| user.uid);
-            identity.uid = uid.or_else(|| wanted.parse().ok()).ok_or_else(|| {
-                IdentityError::NoUser {
-                    name: wanted.clone(),
-                }
-            })?;
+            identity.uid =
+                uid.or_else(|| wanted.parse().ok())
+                    .ok_or_else(|| IdentityError::NoUser {
+                        name: wanted.clone(),
+                    })?;
             match (&entry, &settings.group) {
                 (Some(user), _) => identity.gid = user.gid,
                 (None, Some(_)) => {}

@@ -18,8 +18,6 @@ use super::channel;
 
 /// Above every number a node may ask for, below the usual limit of 1024 with room for many keys.
 const ASIDE: i32 = 256;
-/// Below it the numbers that may be asked for.
-pub const HIGHEST_FD: u16 = 255;
 /// As a shell has it: the command is there but cannot be executed, and it is not there.
 const CANNOT_EXECUTE: u8 = 126;
 const NOT_FOUND: u8 = 127;
@@ -94,10 +92,7 @@ fn become_node(arguments: &LaunchArguments, agent: &OwnedFd) -> Result<std::io::
 }
 
 fn change_user(arguments: &LaunchArguments) -> Result<(), String> {
-    let (uid, gid) = (
-        Uid::from_raw(arguments.uid),
-        Gid::from_raw(arguments.gid),
-    );
+    let (uid, gid) = (Uid::from_raw(arguments.uid), Gid::from_raw(arguments.gid));
     if let Some(groups) = &arguments.groups {
         let groups: Vec<Gid> = groups.iter().copied().map(Gid::from_raw).collect();
         set_thread_groups(&groups)
@@ -195,7 +190,11 @@ mod tests {
             ("key}", "key}"),
             ("", ""),
         ] {
-            assert_eq!(fill_in(OsStr::new(argument), &paths), expected, "{argument}");
+            assert_eq!(
+                fill_in(OsStr::new(argument), &paths),
+                expected,
+                "{argument}"
+            );
         }
     }
 

@@ -95,7 +95,8 @@ impl NodeProcess<'_> {
             None => (None, None),
         };
         let stdin = rustix::stdio::stdin();
-        let mut descriptors: Vec<BorrowedFd<'_>> = vec![reading.as_ref().map_or(stdin, AsFd::as_fd)];
+        let mut descriptors: Vec<BorrowedFd<'_>> =
+            vec![reading.as_ref().map_or(stdin, AsFd::as_fd)];
         descriptors.extend(self.inherited.iter().map(|key| key.descriptor.as_fd()));
 
         let child = launcher
