@@ -1,3 +1,26 @@
-//! The `aws-kms` lock.
+//! The `aws-kms` lock: a data key of AWS KMS that is given only to an attested trusted side.
+//!
+//! In reading order:
+//! - [`config`]: what the trusted side's own configuration says; nothing of it comes from the agent.
+//! - [`arn`]: ARNs of KMS keys.
+//! - [`service`]: the lock made and opened, and what an answer must be like.
+//! - [`recipient`]: RSA keys for one answer each, made ahead.
+//! - [`cms`]: the envelope KMS answers in.
+//! - [`client`]: one call of KMS: deadline, attempts, pauses.
+//! - [`fault`]: whatever goes wrong, as a named refusal.
+//! - [`connector`]: TLS and HTTP, ended here.
+//! - [`egress`]: the way out the agent offers: HTTP CONNECT.
+
+mod arn;
+mod client;
 pub mod cms;
+mod config;
+mod connector;
+mod egress;
+mod fault;
 pub mod recipient;
+mod service;
+
+pub use arn::{ArnError, KeyArn};
+pub use config::{AwsKmsConfig, AwsKmsConfigError, Clock, Roots};
+pub use service::{AwsKms, CONTEXT_DATA_KEY, CONTEXT_NODE, CONTEXT_VERSION};

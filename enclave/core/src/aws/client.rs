@@ -1,0 +1,213 @@
+//! One call of KMS: attempts within a deadline, pauses between them.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use aws_sdk_kms::config::retry::RetryConfig;
+use aws_sdk_kms::config::timeout::TimeoutConfig;
+use aws_sdk_kms::config::{
+    BehaviorVersion, Config, Credentials, IdentityCache, Region, StalledStreamProtectionConfig,
+};
+use aws_sdk_kms::operation::RequestId;
+use aws_sdk_kms::primitives::Blob;
+use aws_sdk_kms::types::{DataKeySpec, KeyEncryptionMechanism, RecipientInfo};
+use nodeseal_memory::Secret;
+use nodeseal_wire::message::{AwsCredentials, Class};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::TlsConnector;
+
+use super::arn::KeyArn;
+use super::config::AwsKmsConfig;
+use super::connector::Connector;
+use super::egress::Egress;
+use super::fault::Fault;
+
+/// Longest pause before the second attempt; it doubles with each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// Longest pause of all.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// What KMS is asked.
+pub(super) struct Question<'a> {
+    pub(super) key: &'a KeyArn,
+    pub(super) credentials: &'a AwsCredentials,
+    pub(super) egress: Egress,
+    /// EncryptionContext.
+    pub(super) context: HashMap<String, String>,
+    /// The attestation document, where the request is attested.
+    pub(super) document: Option<&'a [u8]>,
+    /// What to decrypt; none asks for a new data key.
+    pub(super) ciphertext: Option<&'a [u8]>,
+}
+
+/// What KMS answered, of which nothing is checked.
+pub(super) struct Answer {
+    pub(super) key: Option<String>,
+    pub(super) plaintext: Option<Secret>,
+    pub(super) for_recipient: Option<Vec<u8>>,
+    pub(super) ciphertext: Option<Vec<u8>>,
+    pub(super) request_id: Option<String>,
+    pub(super) attempts: u32,
+}
+
+impl Question<'_> {
+    /// IAM name of the operation.
+    pub(super) fn operation(&self) -> &'static str {
+        match self.ciphertext {
+            Some(_) => "kms:Decrypt",
+            None => "kms:GenerateDataKey",
+        }
+    }
+
+    /// Asks until there is an answer, a fault that does not pass, no attempt left, or no time left; the number of
+    /// attempts is given with the fault.
+    pub(super) async fn ask(
+        &self,
+        config: &AwsKmsConfig,
+        tls: &TlsConnector,
+        deadline: Instant,
+    ) -> Result<Answer, (Fault, u32)> {
+        let client = self.client(config, tls);
+        let mut attempt = 1;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let limit = left.min(config.attempt);
+            let fault = match timeout(limit, self.once(&client)).await {
+                Ok(Ok(answer)) => {
+                    return Ok(Answer {
+                        attempts: attempt,
+                        ..answer
+                    });
+                }
+                Ok(Err(fault)) => fault,
+                Err(_) => Fault::timeout(limit),
+            };
+            let pause = pause_after(attempt);
+            let late = deadline.saturating_duration_since(Instant::now()) <= pause;
+            if !fault.passing || attempt >= config.attempts || late {
+                return Err((fault, attempt));
+            }
+            tracing::warn!(
+                code = fault.code,
+                attempt,
+                "KMS did not answer, trying again"
+            );
+            sleep(pause).await;
+            attempt = attempt.saturating_add(1);
+        }
+    }
+
+    /// The SDK does signing, JSON and errors. Retries, time limits and connections are ours.
+    fn client(&self, config: &AwsKmsConfig, tls: &TlsConnector) -> aws_sdk_kms::Client {
+        let credentials = Credentials::new(
+            &self.credentials.access_key_id,
+            &self.credentials.secret_access_key,
+            self.credentials.session_token.clone(),
+            // Whether they are expired is for KMS to say: its clock counts.
+            None,
+            "agent",
+        );
+        let config = Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(self.key.region().to_owned()))
+            .endpoint_url(format!("https://{}", config.endpoint(self.key)))
+            .credentials_provider(credentials)
+            .identity_cache(IdentityCache::no_cache())
+            .time_source(config.clock.clone())
+            .disable_clock_skew_correction(true)
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(TimeoutConfig::disabled())
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+            .http_client(Connector {
+                tls: tls.clone(),
+                egress: self.egress.clone(),
+            })
+            .build();
+        aws_sdk_kms::Client::from_conf(config)
+    }
+
+    async fn once(&self, client: &aws_sdk_kms::Client) -> Result<Answer, Fault> {
+        let recipient = self.document.map(|document| {
+            RecipientInfo::builder()
+                .key_encryption_algorithm(KeyEncryptionMechanism::RsaesOaepSha256)
+                .attestation_document(Blob::new(document))
+                .build()
+        });
+        match self.ciphertext {
+            Some(ciphertext) => {
+                let answer = client
+                    .decrypt()
+                    .key_id(self.key.as_str())
+                    .ciphertext_blob(Blob::new(ciphertext))
+                    .set_encryption_context(Some(self.context.clone()))
+                    .set_recipient(recipient)
+                    .send()
+                    .await
+                    .map_err(|error| Fault::of(&error))?;
+                Ok(Answer {
+                    request_id: answer.request_id().map(str::to_owned),
+                    key: answer.key_id,
+                    plaintext: secret(answer.plaintext)?,
+                    for_recipient: answer.ciphertext_for_recipient.map(Blob::into_inner),
+                    ciphertext: None,
+                    attempts: 0,
+                })
+            }
+            None => {
+                let answer = client
+                    .generate_data_key()
+                    .key_id(self.key.as_str())
+                    .key_spec(DataKeySpec::Aes256)
+                    .set_encryption_context(Some(self.context.clone()))
+                    .set_recipient(recipient)
+                    .send()
+                    .await
+                    .map_err(|error| Fault::of(&error))?;
+                Ok(Answer {
+                    request_id: answer.request_id().map(str::to_owned),
+                    key: answer.key_id,
+                    plaintext: secret(answer.plaintext)?,
+                    for_recipient: answer.ciphertext_for_recipient.map(Blob::into_inner),
+                    ciphertext: answer.ciphertext_blob.map(Blob::into_inner),
+                    attempts: 0,
+                })
+            }
+        }
+    }
+}
+
+/// Plaintext on pages of its own; an empty one is none (API_Decrypt: "null or empty").
+fn secret(plaintext: Option<Blob>) -> Result<Option<Secret>, Fault> {
+    let mut bytes = plaintext.map(Blob::into_inner).unwrap_or_default();
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    Secret::take_from(&mut bytes)
+        .map(Some)
+        .map_err(|error| Fault::new(Class::Internal, "memory", error.to_string()))
+}
+
+/// "Full jitter": anything up to a limit that doubles, so that many nodes do not come back at once.
+fn pause_after(attempt: u32) -> Duration {
+    let doubled = FIRST_PAUSE.saturating_mul(2u32.saturating_pow(attempt.saturating_sub(1)));
+    let mut random = [0; 2];
+    // Without randomness the pause is the longest one.
+    let part = match aws_lc_rs::rand::fill(&mut random) {
+        Ok(()) => f64::from(u16::from_be_bytes(random)) / f64::from(u16::MAX),
+        Err(_) => 1.0,
+    };
+    doubled.min(LONGEST_PAUSE).mul_f64(part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_stay_bounded() {
+        for attempt in [0, 1, 2, 5, 6, 40, u32::MAX] {
+            let longest = FIRST_PAUSE * 2u32.saturating_pow(attempt.saturating_sub(1).min(5));
+            assert!(pause_after(attempt) <= longest.min(LONGEST_PAUSE));
+        }
+    }
+}

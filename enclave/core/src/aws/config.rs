@@ -1,0 +1,250 @@
+//! What the trusted side's own configuration says about AWS KMS.
+//!
+//! In an enclave image this is measured. Nothing of it can be changed by the agent: that would be changing who may
+//! answer for KMS.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aws_smithy_async::time::TimeSource;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::time_provider::TimeProvider;
+use rustls::{ClientConfig, RootCertStore};
+
+use super::arn::{ArnError, KeyArn};
+use super::recipient::RecipientError;
+
+/// How AWS KMS is reached and which of its keys are used.
+#[derive(Clone, Debug)]
+pub struct AwsKmsConfig {
+    /// Who may sign the certificates of KMS.
+    pub roots: Roots,
+    /// ARNs of the only keys that are used; none allows any key a blob names.
+    pub allowed_keys: Option<Vec<String>>,
+    /// Endpoints other than AWS's public ones, by region: `HOST` or `HOST:PORT`, port 443 unless given.
+    pub endpoints: BTreeMap<String, String>,
+    /// Longest that making or opening one lock takes, everything included.
+    pub deadline: Duration,
+    /// Longest that one attempt takes.
+    pub attempt: Duration,
+    /// Most attempts; passing faults alone are tried again.
+    pub attempts: u32,
+    /// Recipient keys that lie ready, for this many requests at once without waiting.
+    pub recipient_keys: usize,
+    /// The time, for certificates and request signatures. In an enclave it is not the parent's.
+    pub clock: Clock,
+}
+
+impl Default for AwsKmsConfig {
+    fn default() -> Self {
+        Self {
+            roots: Roots::WebPki,
+            allowed_keys: None,
+            endpoints: BTreeMap::new(),
+            deadline: Duration::from_secs(15),
+            attempt: Duration::from_secs(5),
+            attempts: 5,
+            recipient_keys: 4,
+            clock: Clock::system(),
+        }
+    }
+}
+
+/// Trust anchors for TLS to KMS.
+#[derive(Clone, Debug)]
+pub enum Roots {
+    /// Mozilla's, as compiled in.
+    WebPki,
+    /// These certificates, PEM, one or more, and no others.
+    Pem(Vec<u8>),
+}
+
+/// Where the time comes from.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> SystemTime + Send + Sync>);
+
+impl Clock {
+    /// The time by `now`.
+    #[must_use]
+    pub fn new(now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    /// The system's time.
+    #[must_use]
+    pub fn system() -> Self {
+        Self::new(SystemTime::now)
+    }
+
+    /// The time now.
+    #[must_use]
+    pub fn now(&self) -> SystemTime {
+        (self.0)()
+    }
+
+    /// Seconds since 1970-01-01 UTC.
+    #[must_use]
+    pub fn unix_seconds(&self) -> u64 {
+        let since = self.now().duration_since(UNIX_EPOCH);
+        since.map_or(0, |since| since.as_secs())
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
+impl TimeProvider for Clock {
+    fn current_time(&self) -> Option<UnixTime> {
+        let since = self.now().duration_since(UNIX_EPOCH).ok()?;
+        Some(UnixTime::since_unix_epoch(since))
+    }
+}
+
+impl TimeSource for Clock {
+    fn now(&self) -> SystemTime {
+        Self::now(self)
+    }
+}
+
+/// The configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AwsKmsConfigError {
+    /// A trust anchor is no certificate, or there is none.
+    #[error("roots: {0}")]
+    Roots(String),
+    /// An allowed key is no ARN.
+    #[error("allowed keys: {0}")]
+    AllowedKey(#[from] ArnError),
+    /// An endpoint is no host name.
+    #[error("endpoint of region {region}: {endpoint:?} is not HOST or HOST:PORT")]
+    Endpoint {
+        /// The region.
+        region: String,
+        /// What was given.
+        endpoint: String,
+    },
+    /// TLS cannot be set up.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    /// Recipient keys cannot be made.
+    #[error(transparent)]
+    Recipient(#[from] RecipientError),
+}
+
+impl AwsKmsConfig {
+    /// TLS 1.2 and 1.3 with aws-lc, these roots and this clock; no session is resumed, so each connection proves anew
+    /// who answers.
+    pub(super) fn tls(&self) -> Result<ClientConfig, AwsKmsConfigError> {
+        let mut store = RootCertStore::empty();
+        match &self.roots {
+            Roots::WebPki => store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+            Roots::Pem(pem) => {
+                for certificate in CertificateDer::pem_slice_iter(pem) {
+                    certificate
+                        .map_err(|error| error.to_string())
+                        .and_then(|der| store.add(der).map_err(|error| error.to_string()))
+                        .map_err(AwsKmsConfigError::Roots)?;
+                }
+            }
+        }
+        if store.is_empty() {
+            return Err(AwsKmsConfigError::Roots("no certificate".to_owned()));
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut tls = ClientConfig::builder_with_details(provider, Arc::new(self.clock.clone()))
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(store)
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        tls.resumption = rustls::client::Resumption::disabled();
+        Ok(tls)
+    }
+
+    /// The allowed keys, read.
+    pub(super) fn allowed(&self) -> Result<Option<Vec<KeyArn>>, AwsKmsConfigError> {
+        let parse = |keys: &Vec<String>| keys.iter().map(|key| KeyArn::parse(key)).collect();
+        Ok(self.allowed_keys.as_ref().map(parse).transpose()?)
+    }
+
+    /// Checks that the endpoints are nothing but hosts and ports.
+    pub(super) fn check_endpoints(&self) -> Result<(), AwsKmsConfigError> {
+        for (region, endpoint) in &self.endpoints {
+            let sound = endpoint
+                .parse::<hyper::http::uri::Authority>()
+                .is_ok_and(|authority| !authority.as_str().contains('@'));
+            if !sound {
+                return Err(AwsKmsConfigError::Endpoint {
+                    region: region.clone(),
+                    endpoint: endpoint.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the key's region is served: `HOST` or `HOST:PORT`.
+    pub(super) fn endpoint(&self, key: &KeyArn) -> String {
+        let other = self.endpoints.get(key.region()).cloned();
+        other.unwrap_or_else(|| key.endpoint())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn refusal(config: &AwsKmsConfig) -> String {
+        let tls = config.tls().map(drop);
+        let checked = tls.and_then(|()| config.allowed().map(drop));
+        let checked = checked.and_then(|()| config.check_endpoints());
+        checked.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_default_trusts_the_public_roots_and_aws_endpoints() {
+        let config = AwsKmsConfig::default();
+        config.tls().unwrap();
+        let key = KeyArn::parse("arn:aws:kms:eu-west-1:111122223333:key/1").unwrap();
+        assert_eq!(config.endpoint(&key), "kms.eu-west-1.amazonaws.com");
+    }
+
+    #[test]
+    fn roots_without_a_certificate_are_refused() {
+        let pem = b"nothing".to_vec();
+        let config = AwsKmsConfig {
+            roots: Roots::Pem(pem),
+            ..AwsKmsConfig::default()
+        };
+        assert_eq!(refusal(&config), "roots: no certificate");
+    }
+
+    #[test]
+    fn an_allowed_key_that_is_an_alias_is_refused() {
+        let alias = "arn:aws:kms:eu-west-1:111122223333:alias/node".to_owned();
+        let config = AwsKmsConfig {
+            allowed_keys: Some(vec![alias]),
+            ..AwsKmsConfig::default()
+        };
+        assert!(refusal(&config).starts_with("allowed keys: "));
+    }
+
+    #[test]
+    fn an_endpoint_with_more_than_host_and_port_is_refused() {
+        for endpoint in ["", "a/b", "https://a", "user@a", "a:b"] {
+            let endpoints = [("eu-west-1".to_owned(), endpoint.to_owned())];
+            let config = AwsKmsConfig {
+                endpoints: endpoints.into(),
+                ..AwsKmsConfig::default()
+            };
+            let found = refusal(&config);
+            assert!(found.starts_with("endpoint of region eu-west-1"), "{found}");
+        }
+    }
+}
