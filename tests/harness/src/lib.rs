@@ -1,10 +1,12 @@
 //! Starts the real programs (swtpm, nodeseal-tpm, nodeseal, a blockchain node) for tests, benchmarks and the demo.
 //!
 //! - [`Swtpm`]: a software TPM; [`PrivateCa`] manufactures distinct ones with endorsement certificates.
+//! - [`TpmProcess`]: nodeseal-tpm enrolled and serving; [`Agent`]: `nodeseal` on a node's directory.
 //! - [`Running`], [`Finished`]: a child process, its output, its end.
 //! - [`Node`]: a real blockchain node, and who sealed its blocks; [`keystores`]: real keystore files.
 //! - [`memory_scan`]: what is in another process's memory.
 
+mod agent;
 mod ca;
 mod child;
 pub mod clique;
@@ -17,8 +19,10 @@ mod ports;
 mod rpc;
 mod swtpm;
 pub mod tpm_commands;
+mod tpm_process;
 mod wait;
 
+pub use agent::Agent;
 pub use ca::{Manufactured, PrivateCa};
 pub use child::{Finished, Running};
 pub use error::{Context, Error, Result};
@@ -28,4 +32,5 @@ pub use places::{checkout, javascript_runtime, node_packages, program, short_dir
 pub use ports::{free_ports, listens, tcti};
 pub use swtpm::Swtpm;
 pub use tpm_commands::Handles;
+pub use tpm_process::TpmProcess;
 pub use wait::wait_for;

@@ -1,0 +1,33 @@
+//! `make demo`: nodeseal's job from beginning to end on real programs, and what must fail, failing.
+
+mod act1_refusals;
+mod act1_setup;
+mod act1_start;
+mod table;
+
+use std::process::ExitCode;
+
+use nodeseal_harness::Result;
+use table::Table;
+
+fn main() -> ExitCode {
+    let mut table = Table::new();
+    match play(&mut table) {
+        Ok(()) => {
+            println!("\n{} steps in {:.0?}", table.steps(), table.elapsed());
+            println!("demo: ok");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            println!("\n{error}\ndemo: FAILED");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn play(table: &mut Table) -> Result<()> {
+    table.act("Act 1: a node whose keys are sealed to a TPM");
+    let mut machine = act1_setup::play(table)?;
+    act1_start::play(table, &machine)?;
+    act1_refusals::play(table, &mut machine)
+}
