@@ -1,11 +1,12 @@
 //! The audit log: one hash-chained JSON line per open, refusal, seal and generate.
 //!
-//! Commands fill an [`Event`] and call [`record`] before a key leaves the agent.
+//! Commands tell a [`Trail`] what becomes of each key and have it recorded before a key is used.
 
 mod log;
 mod record;
 mod report;
 mod time;
+mod trail;
 mod verify;
 
 use std::path::{Path, PathBuf};
@@ -13,11 +14,15 @@ use std::time::SystemTime;
 
 use serde::Deserialize;
 
-pub use log::AuditError;
-pub use record::{Event, Kind};
+pub use log::{AuditError, head_path, read_head};
+pub use record::Kind;
 pub use report::{Report, report};
+pub use time::format_rfc3339;
 pub use time::{format_rfc3339, parse_rfc3339};
-pub use verify::{Fault, Finding, Verified, verify};
+pub use trail::Trail;
+pub use verify::{Finding, Verified, verify};
+
+use record::Event;
 
 /// `[audit]` of the configuration.
 #[derive(Debug, Deserialize)]
@@ -53,6 +58,6 @@ impl Default for AuditSettings {
 ///
 /// # Errors
 /// When the log cannot be written. A key must not be handed over then.
-pub fn record(settings: &AuditSettings, event: &Event) -> Result<(), AuditError> {
+fn record(settings: &AuditSettings, event: &Event) -> Result<(), AuditError> {
     log::append(&settings.file, event, SystemTime::now())
 }

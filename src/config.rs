@@ -14,6 +14,9 @@ use nodeseal_wire::lock::{LockSpec, MAX_KEY_ID};
 use nodeseal_wire::message::WaySpec;
 use serde::Deserialize;
 
+use crate::audit::AuditSettings;
+use crate::run::RunSettings;
+
 pub use address::Address;
 pub use key::{Deliver, Encoding, KeyEntry};
 
@@ -41,6 +44,12 @@ pub struct Config {
     /// The node's keys, as `nodeseal run` hands them over.
     #[serde(default, rename = "key")]
     pub entries: Vec<KeyEntry>,
+    /// As whom `nodeseal run` runs the node.
+    #[serde(default)]
+    pub run: RunSettings,
+    /// Where every open, refusal, seal and generate is recorded.
+    #[serde(default)]
+    pub audit: AuditSettings,
 }
 
 /// Where the trusted side is, and how long it may take.
@@ -134,6 +143,7 @@ impl Config {
         config.keys = base.join(&config.keys);
         config.policies = config.policies.map(|policies| base.join(policies));
         config.trusted.address.resolve(base);
+        config.audit.resolve(base);
         for entry in &mut config.entries {
             entry.resolve(base, &config.keys);
         }

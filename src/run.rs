@@ -21,15 +21,14 @@ use nodeseal_memory::{LockMemoryError, Secret};
 
 use crate::config::{Deliver, KeyEntry};
 
+pub use encoded::encoded;
 pub use identity::{Identity, IdentityError};
 pub use launch::{LaunchArguments, launch};
-pub use node::Node;
 pub use private_files::PrivateFilesError;
 pub use settings::RunSettings;
 
-pub use encoded::encoded;
-use memfd::sealed_memfd;
-use node::{Inherited, NodeProcess, shown};
+pub use memfd::sealed_memfd;
+use node::{Inherited, Node, NodeProcess, shown};
 use private_files::PrivateFiles;
 
 /// Keys could not be handed over, or the node not be started.

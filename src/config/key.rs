@@ -1,11 +1,15 @@
 //! One `[[key]]`: where it is sealed, what it looks like, and how the node gets it.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use nodeseal_wire::header::{KeyType, check_name};
 use serde::Deserialize;
 
 use super::BLOB_SUFFIX;
+
+/// Numbers a memfd may be asked to have: above standard error, and low enough that the launcher can work above them.
+const FDS: RangeInclusive<u16> = 3..=255;
 
 /// One key of the node.
 #[derive(Debug, Deserialize)]
@@ -38,7 +42,10 @@ pub enum Encoding {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Deliver {
     /// A sealed memfd the node inherits.
-    Memfd,
+    Memfd {
+        /// Its number, 3 to 255; none takes the next that is free.
+        fd: Option<u16>,
+    },
     /// A file on a private tmpfs, mode 0400.
     File {
         /// Where the node looks for it.
@@ -61,6 +68,7 @@ struct Entry {
     encoding: Encoding,
     #[serde(default)]
     deliver: DeliverKind,
+    fd: Option<u16>,
     path: Option<PathBuf>,
     uid: Option<u32>,
 }
@@ -78,7 +86,7 @@ impl TryFrom<Entry> for KeyEntry {
     type Error = String;
 
     fn try_from(entry: Entry) -> Result<Self, String> {
-        let Entry { name, blob, key_type, encoding, deliver, path, uid } = entry;
+        let Entry { name, blob, key_type, encoding, deliver, fd, path, uid } = entry;
         check_name("key name", &name).map_err(|error| error.to_string())?;
         let key_type = key_type.as_deref().map(parse_key_type).transpose()?;
         if key_type == Some(KeyType::Opaque) && encoding == Encoding::Hex {
@@ -86,12 +94,18 @@ impl TryFrom<Entry> for KeyEntry {
                 "key {name:?}: an opaque key is handed over as it is, so encoding must be \"raw\""
             ));
         }
+        if fd.is_some() && !matches!(deliver, DeliverKind::Memfd) {
+            return Err(format!("key {name:?}: fd is for deliver = \"memfd\" only"));
+        }
+        if let Some(fd) = fd.filter(|fd| !FDS.contains(fd)) {
+            return Err(format!("key {name:?}: fd must be 3 to 255, not {fd}"));
+        }
         let deliver = match (deliver, path, uid) {
             (DeliverKind::File, Some(path), uid) => Deliver::File { path, uid },
             (DeliverKind::File, None, _) => {
                 return Err(format!("key {name:?}: deliver = \"file\" needs a path"));
             }
-            (DeliverKind::Memfd, None, None) => Deliver::Memfd,
+            (DeliverKind::Memfd, None, None) => Deliver::Memfd { fd },
             (DeliverKind::Stdin, None, None) => Deliver::Stdin,
             (DeliverKind::Memfd | DeliverKind::Stdin, ..) => {
                 return Err(format!(
@@ -123,11 +137,11 @@ impl KeyEntry {
     }
 }
 
-/// Reads a key type's name, for configuration and command line.
+/// Reads a key type's name.
 ///
 /// # Errors
 /// Names the types there are.
-pub fn parse_key_type(name: &str) -> Result<KeyType, String> {
+fn parse_key_type(name: &str) -> Result<KeyType, String> {
     KeyType::from_name(name).ok_or_else(|| {
         let known = KeyType::ALL.map(KeyType::name).join(", ");
         format!("expected one of {known}, found {name:?}")

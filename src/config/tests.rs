@@ -42,7 +42,7 @@ fn paths_are_relative_to_the_file_and_defaults_are_filled_in() {
     assert_eq!(config.way_specs().len(), 2);
     let nodekey = config.entry("nodekey").unwrap();
     assert_eq!(nodekey.blob, Path::new("/etc/nodeseal/keys/nodekey.sealed"));
-    assert_eq!((nodekey.encoding, &nodekey.deliver), (Encoding::Hex, &Deliver::Memfd));
+    assert_eq!((nodekey.encoding, &nodekey.deliver), (Encoding::Hex, &Deliver::Memfd { fd: None }));
     assert_eq!(config.blob_path("keystore/one"), Path::new("/etc/nodeseal/elsewhere/one"));
     assert_eq!(config.blob_path("new/key"), Path::new("/etc/nodeseal/keys/new/key.sealed"));
     let file = Deliver::File { path: "/etc/nodeseal/run/one".into(), uid: Some(1000) };

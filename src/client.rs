@@ -1,0 +1,204 @@
+//! A connection to the trusted side: one reply to each request, in order, each within its time.
+
+mod open;
+
+use std::time::Duration;
+
+use nodeseal_memory::Secret;
+use nodeseal_wire::cbor::DecodeError;
+use nodeseal_wire::frame::{FrameError, read_frame, write_frame};
+use nodeseal_wire::message::{PROTOCOL, Refusal, Reply, Request};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use crate::config::{Address, Trusted};
+
+pub use open::{BlobSource, Opened, open_blobs};
+
+/// What the agent calls itself.
+const SOFTWARE: &str = concat!("nodeseal ", env!("CARGO_PKG_VERSION"));
+/// Longest answer to `CONNECT`, in bytes: "OK " and a port number.
+const MAX_CONNECT_ANSWER: usize = 32;
+
+/// The trusted side could not be reached, or did not answer as it must.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nothing listens there, or not for this user.
+    #[error("cannot reach the trusted side at {address}: {source}")]
+    Connect {
+        /// Where it should be.
+        address: Address,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The virtual machine's socket refused the port.
+    #[error("{address} does not lead to the trusted side: expected \"OK PORT\", found {found:?}")]
+    NotConnected {
+        /// Where it should be.
+        address: Address,
+        /// What was answered.
+        found: String,
+    },
+    /// No answer came in time.
+    #[error("the trusted side did not {what} within {} s", waited.as_secs_f32())]
+    Timeout {
+        /// What was waited for.
+        what: &'static str,
+        /// For how long.
+        waited: Duration,
+    },
+    /// The connection failed.
+    #[error("the connection to the trusted side: {0}")]
+    Frame(#[from] FrameError),
+    /// The connection ended before the reply.
+    #[error("the trusted side ended the connection before it replied")]
+    Ended,
+    /// The reply is not one.
+    #[error("the trusted side's reply is malformed: {0}")]
+    Malformed(#[from] DecodeError),
+    /// The reply is to something else, or does not add up.
+    #[error("the trusted side's reply does not fit the request: expected {expected}")]
+    Unexpected {
+        /// What should have come.
+        expected: &'static str,
+    },
+    /// The trusted side speaks other messages.
+    #[error("the trusted side ({software}) speaks protocol {found}, this program protocol {PROTOCOL}")]
+    Protocol {
+        /// Name and version of the trusted side.
+        software: String,
+        /// Its protocol.
+        found: u64,
+    },
+    /// The trusted side said no to the request as a whole.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+/// A connection that has been greeted.
+pub struct Connection {
+    stream: UnixStream,
+    timeout: Duration,
+    /// Name and version of the trusted side.
+    pub software: String,
+}
+
+impl Connection {
+    /// Connects and says hello.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn open(trusted: &Trusted) -> Result<Self, ClientError> {
+        let wait = trusted.connect_timeout;
+        let stream = within(wait, "accept the connection", connect(&trusted.address)).await?;
+        let mut connection = Self {
+            stream,
+            timeout: wait,
+            software: String::new(),
+        };
+        let hello = Request::Hello {
+            protocol: PROTOCOL,
+            software: SOFTWARE.to_owned(),
+        };
+        match connection.request(&hello, &[]).await? {
+            (Reply::Hello { protocol, software }, _) if protocol == PROTOCOL => {
+                connection.software = software;
+            }
+            (Reply::Hello { protocol, software }, _) => {
+                return Err(ClientError::Protocol {
+                    software,
+                    found: protocol,
+                });
+            }
+            _ => return Err(ClientError::Unexpected { expected: "a hello" }),
+        }
+        connection.timeout = trusted.timeout;
+        Ok(connection)
+    }
+
+    /// Sends one request and takes its reply: the message, and the bytes it speaks of.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; a refusal of the whole request is one.
+    pub async fn request(
+        &mut self,
+        request: &Request,
+        payload: &[u8],
+    ) -> Result<(Reply, Secret), ClientError> {
+        send(&mut self.stream, self.timeout, &request.encode(), payload).await?;
+        receive(&mut self.stream, self.timeout).await
+    }
+}
+
+async fn connect(address: &Address) -> Result<UnixStream, ClientError> {
+    let failed = |source| ClientError::Connect {
+        address: address.clone(),
+        source,
+    };
+    match address {
+        Address::Unix(path) => UnixStream::connect(path).await.map_err(failed),
+        Address::Hybrid { path, port } => {
+            let mut stream = UnixStream::connect(path).await.map_err(failed)?;
+            let ask = format!("CONNECT {port}\n");
+            stream.write_all(ask.as_bytes()).await.map_err(failed)?;
+            let answer = read_line(&mut stream).await.map_err(failed)?;
+            // Firecracker answers "OK <port on the host's side>\n" (docs/vsock.md), or closes.
+            if answer.starts_with("OK ") && answer.ends_with('\n') {
+                return Ok(stream);
+            }
+            Err(ClientError::NotConnected {
+                address: address.clone(),
+                found: answer,
+            })
+        }
+    }
+}
+
+/// Reads byte by byte up to a newline: what follows it belongs to the other side's frames.
+async fn read_line(stream: &mut UnixStream) -> std::io::Result<String> {
+    let mut line = Vec::new();
+    while line.len() < MAX_CONNECT_ANSWER && line.last() != Some(&b'\n') {
+        let mut byte = [0];
+        if stream.read(&mut byte).await? == 0 {
+            break;
+        }
+        line.extend_from_slice(&byte);
+    }
+    Ok(String::from_utf8_lossy(&line).into_owned())
+}
+
+async fn within<T, E: Into<ClientError>>(
+    wait: Duration,
+    what: &'static str,
+    future: impl Future<Output = Result<T, E>>,
+) -> Result<T, ClientError> {
+    match timeout(wait, future).await {
+        Ok(result) => result.map_err(Into::into),
+        Err(_) => Err(ClientError::Timeout { what, waited: wait }),
+    }
+}
+
+async fn send(
+    stream: &mut (impl AsyncWrite + Unpin),
+    wait: Duration,
+    message: &[u8],
+    payload: &[u8],
+) -> Result<(), ClientError> {
+    within(wait, "take the request", write_frame(stream, message, payload)).await
+}
+
+async fn receive(
+    stream: &mut (impl AsyncRead + Unpin),
+    wait: Duration,
+) -> Result<(Reply, Secret), ClientError> {
+    let frame = within(wait, "reply", read_frame(stream)).await?;
+    let frame = frame.ok_or(ClientError::Ended)?;
+    match Reply::decode(&frame.message)? {
+        Reply::Refused(refusal) => Err(refusal.into()),
+        reply => Ok((reply, frame.payload)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

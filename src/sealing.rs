@@ -1,0 +1,149 @@
+//! Sealing any number of keys under one data key: requests of a size that fits, each joining the first one's data key.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use nodeseal_memory::Secret;
+use nodeseal_wire::blob::Blob;
+use nodeseal_wire::message::{
+    Context, DataKeyReport, DataKeySource, NewKey, Outcome, Refusal, Reply, Request, SealRequest,
+};
+
+use crate::client::{ClientError, Connection};
+use crate::config::Config;
+use crate::failure::Failure;
+
+/// Bytes of new blobs, as far as they can be foretold, in one request. Its reply, and the locked memory for both, stay
+/// far below their limits (4 MiB frame; 8 MiB `RLIMIT_MEMLOCK` of an ordinary user).
+const REQUEST_BYTES: usize = 1 << 20;
+/// What a blob has besides its content: names, salt, and each lock's data.
+const BLOB_OVERHEAD: usize = 1024;
+const LOCK_OVERHEAD: usize = 1024;
+
+/// Seals keys request by request.
+pub struct Sealer<'c> {
+    connection: &'c mut Connection,
+    request: Request,
+    /// The blob whose data key is joined, once there is one.
+    join: Option<Vec<u8>>,
+    overhead: usize,
+    /// How data keys came to be made or opened.
+    pub reports: Vec<DataKeyReport>,
+}
+
+/// A key to be sealed, with how long it is or may be: its bytes in the payload.
+pub trait Planned {
+    /// What to ask for.
+    fn new_key(&self) -> NewKey;
+    /// Bytes it has in the payload.
+    fn length(&self) -> u32;
+    /// Writes these bytes.
+    ///
+    /// # Errors
+    /// When they cannot be had.
+    fn fill(&self, place: &mut [u8]) -> Result<(), Failure>;
+}
+
+impl<'c> Sealer<'c> {
+    /// Seals under the data key of the blob `join`, or else under a new one in the configured ways.
+    pub fn new(
+        connection: &'c mut Connection,
+        config: &Config,
+        context: Context,
+        join: Option<Vec<u8>>,
+    ) -> Self {
+        let ways = config.way_specs();
+        let locks: usize = ways.iter().map(|way| way.locks.len()).sum();
+        let created = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self {
+            connection,
+            request: Request::Seal(SealRequest {
+                node: config.node.clone(),
+                created: created.map_or(0, |since| since.as_secs()),
+                data_key: DataKeySource::New(ways),
+                keys: Vec::new(),
+                context,
+            }),
+            join,
+            overhead: BLOB_OVERHEAD + LOCK_OVERHEAD * locks.max(1),
+            reports: Vec::new(),
+        }
+    }
+
+    /// How many of these fit one request; at least one.
+    #[must_use]
+    pub fn fitting(&self, planned: &[impl Planned]) -> usize {
+        let mut bytes = 0;
+        let fits = |key: &&_| {
+            bytes += self.overhead + Planned::length(*key) as usize;
+            bytes <= REQUEST_BYTES
+        };
+        planned.iter().take_while(fits).count().max(1)
+    }
+
+    /// Seals keys that fit one request: the blob of each, or why there is none.
+    ///
+    /// # Errors
+    /// When a key cannot be had, or the request as a whole failed.
+    pub async fn seal(
+        &mut self,
+        planned: &[impl Planned],
+    ) -> Result<Vec<Result<Vec<u8>, Refusal>>, Failure> {
+        let join = self.join.as_deref().unwrap_or_default();
+        let lengths = planned.iter().map(|key| key.length() as usize);
+        let mut payload = Secret::zeroed(join.len() + lengths.sum::<usize>())
+            .map_err(|error| Failure::new(nodeseal_wire::message::Class::Internal, "locked-memory", error.to_string()))?;
+        let mut rest = payload.expose_mut();
+        if let Some(place) = rest.split_off_mut(..join.len()) {
+            place.copy_from_slice(join);
+        }
+        for key in planned {
+            if let Some(place) = rest.split_off_mut(..key.length() as usize) {
+                key.fill(place)?;
+            }
+        }
+        if let Request::Seal(request) = &mut self.request {
+            request.keys = planned.iter().map(Planned::new_key).collect();
+            if !join.is_empty() {
+                let length = u32::try_from(join.len()).unwrap_or(u32::MAX);
+                request.data_key = DataKeySource::Join(length);
+            }
+        }
+        let reply = self.connection.request(&self.request, payload.expose()).await?;
+        drop(payload);
+        let unfit = ClientError::Unexpected {
+            expected: "one outcome per key and the blobs",
+        };
+        let Some(sealed) = self.blobs(reply, planned.len()) else {
+            return Err(unfit.into());
+        };
+        if self.join.is_none() {
+            self.join = sealed.iter().flatten().next().cloned();
+        }
+        Ok(sealed)
+    }
+
+    fn blobs(
+        &mut self,
+        (reply, payload): (Reply, Secret),
+        expected: usize,
+    ) -> Option<Vec<Result<Vec<u8>, Refusal>>> {
+        let Reply::Sealed(batch) = reply else {
+            return None;
+        };
+        let mut rest = payload.expose();
+        let mut sealed = Vec::with_capacity(expected);
+        for outcome in batch.outcomes {
+            sealed.push(match outcome {
+                Outcome::Delivered(length) => {
+                    let blob = rest.split_off(..length as usize)?;
+                    Blob::parse(blob).ok()?;
+                    Ok(blob.to_vec())
+                }
+                Outcome::Refused(refusal) => Err(refusal),
+                Outcome::Held => return None,
+            });
+        }
+        self.reports.extend(batch.data_keys);
+        (sealed.len() == expected && rest.is_empty()).then_some(sealed)
+    }
+}

@@ -1,0 +1,140 @@
+//! Keys as they are named on the command line: a configured key, a name, a blob, a directory of blobs.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf, absolute};
+
+use nodeseal_wire::header::{Header, KeyType, check_name};
+use nodeseal_wire::message::Class;
+
+use crate::client::BlobSource;
+use crate::config::{BLOB_SUFFIX, Config, Encoding, KeyEntry};
+use crate::failure::Failure;
+use crate::files::find_blobs;
+
+/// Finds the blobs that `named` names, each with the name its header must have where the configuration knows it.
+///
+/// In this order: the name of a configured key; a path that exists; the name of a blob in the keys' directory.
+///
+/// # Errors
+/// Names what is none of these.
+pub fn select(config: &Config, named: &[OsString]) -> Result<Vec<BlobSource>, Failure> {
+    let known = Known::new(config);
+    let mut selected = Vec::with_capacity(named.len());
+    for one in named {
+        let entry = one.to_str().and_then(|name| config.entry(name));
+        if let Some(entry) = entry {
+            selected.push(of_entry(entry));
+            continue;
+        }
+        let path = Path::new(one);
+        match std::fs::metadata(path) {
+            Ok(found) if found.is_dir() => {
+                let blobs = find_blobs(path)?;
+                if blobs.is_empty() {
+                    let message = format!("{}: no *{BLOB_SUFFIX} files in it", path.display());
+                    return Err(Failure::new(Class::Misuse, "no-such-key", message));
+                }
+                selected.extend(blobs.into_iter().map(|path| known.source(path)));
+            }
+            Ok(_) => selected.push(known.source(path.to_owned())),
+            Err(_) => selected.push(in_keys(config, one)?),
+        }
+    }
+    Ok(selected)
+}
+
+/// Every blob in the keys' directory.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn select_all(config: &Config) -> Result<Vec<BlobSource>, Failure> {
+    select(config, &[config.keys.clone().into_os_string()])
+}
+
+fn of_entry(entry: &KeyEntry) -> BlobSource {
+    BlobSource {
+        path: entry.blob.clone(),
+        name: Some(entry.name.clone()),
+    }
+}
+
+fn in_keys(config: &Config, named: &OsString) -> Result<BlobSource, Failure> {
+    let missing = |looked_for: String| {
+        let message = format!(
+            "{}: no configured key, no file{looked_for}",
+            named.to_string_lossy()
+        );
+        Failure::new(Class::Misuse, "no-such-key", message)
+    };
+    let name = named.to_str().filter(|name| check_name("name", name).is_ok());
+    let name = name.ok_or_else(|| missing(String::new()))?;
+    let path = config.blob_path(name);
+    if !path.exists() {
+        return Err(missing(format!(", no {}", path.display())));
+    }
+    Ok(BlobSource {
+        path,
+        name: Some(name.to_owned()),
+    })
+}
+
+/// Which names blobs must have by where they are.
+struct Known<'c> {
+    keys: Option<PathBuf>,
+    entries: HashMap<PathBuf, &'c str>,
+}
+
+impl<'c> Known<'c> {
+    fn new(config: &'c Config) -> Self {
+        let of_entry = |entry: &'c KeyEntry| Some((absolute(&entry.blob).ok()?, &*entry.name));
+        Self {
+            keys: absolute(&config.keys).ok(),
+            entries: config.entries.iter().filter_map(of_entry).collect(),
+        }
+    }
+
+    fn source(&self, path: PathBuf) -> BlobSource {
+        let name = absolute(&path).ok().and_then(|full| self.name(&full));
+        BlobSource { path, name }
+    }
+
+    fn name(&self, full: &Path) -> Option<String> {
+        if let Some(name) = self.entries.get(full) {
+            return Some((*name).to_owned());
+        }
+        let within = full.strip_prefix(self.keys.as_ref()?).ok()?;
+        let name = within.to_str()?.strip_suffix(BLOB_SUFFIX)?;
+        check_name("name", name).is_ok().then(|| name.to_owned())
+    }
+}
+
+/// Checks an opened blob's header against what the configuration says of that key.
+///
+/// # Errors
+/// Names the two types.
+pub fn check_type(config: &Config, header: &Header) -> Result<(), Failure> {
+    let expected = config.entry(&header.name).and_then(|entry| entry.key_type);
+    match expected {
+        Some(expected) if expected != header.key_type => {
+            let message = format!(
+                "the blob holds a key of type {}, the configuration expects {}",
+                header.key_type.name(),
+                expected.name()
+            );
+            Err(Failure::new(Class::Damaged, "wrong-type", message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// How a key is to be written: as asked, else as configured; an opaque one as it is.
+#[must_use]
+pub fn encoding_of(config: &Config, header: &Header, asked: Option<Encoding>) -> Encoding {
+    if header.key_type == KeyType::Opaque {
+        return Encoding::Raw;
+    }
+    asked
+        .or_else(|| config.entry(&header.name).map(|entry| entry.encoding))
+        .unwrap_or_default()
+}
