@@ -17,7 +17,6 @@ use serde::Deserialize;
 pub use log::{AuditError, head_path, read_head};
 pub use record::Kind;
 pub use report::{Report, report};
-pub use time::format_rfc3339;
 pub use time::{format_rfc3339, parse_rfc3339};
 pub use trail::Trail;
 pub use verify::{Finding, Verified, verify};
