@@ -30,6 +30,8 @@ fn refused(what: &'static str) -> impl Fn(rustix::io::Errno) -> HardenError {
 /// # Errors
 /// When the kernel refuses one of them; no secret may be handled then.
 pub fn harden_process() -> Result<(), HardenError> {
+    // Asked once and remembered: a sandbox entered later lets nobody ask the kernel for the size of a page any more.
+    rustix::param::page_size();
     let none = Rlimit {
         current: Some(0),
         maximum: Some(0),
