@@ -103,6 +103,8 @@ impl NodeProcess<'_> {
             .stdin(Stdio::from(theirs))
             .spawn()
             .map_err(RunError::starting("start the launcher of the node"))?;
+        // It holds the launcher's end of the channel, whose closing is awaited below.
+        drop(launcher);
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| prepare(std::io::ErrorKind::InvalidData.into()))?;
         let mut node = Node {
