@@ -99,6 +99,7 @@ impl Running {
     pub fn wait(&mut self, deadline: Duration) -> Result<ExitStatus> {
         let awaited = format!("{} to end", self.name);
         wait_for(&awaited, deadline, || self.ended())
+            .map_err(|error| Error::new(format!("{error}\n{}", self.output())))
     }
 
     /// Sends `signal`.

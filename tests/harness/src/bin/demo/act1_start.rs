@@ -1,10 +1,12 @@
 //! `nodeseal run` starts a real node, which seals blocks under the identity `generate` printed.
 
 use std::ffi::OsString;
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use nodeseal_harness::{Error, Node, Result, Running, wait_for};
+use nodeseal_harness::clique::hex;
+use nodeseal_harness::{Context, Error, Node, Result, Running, memory_scan, wait_for};
 
 use crate::act1_setup::Machine;
 use crate::table::Table;
@@ -44,7 +46,16 @@ pub fn play(table: &mut Table, machine: &Machine) -> Result<()> {
         }
         Ok(((), first))
     })?;
-    table.step("the node stops, nothing of the key is left on disk", || {
+    // The same key for comparison, by the loud way: as it is, and as the node was given it.
+    let raw = machine
+        .agent
+        .run(["open", "nodekey", "--stdout", "--encoding", "raw"])?;
+    let raw = raw.success("nodeseal open --stdout")?.stdout;
+    let text = hex(&raw).into_bytes();
+    table.step("in memory the key is where it was delivered only", || {
+        in_memory(machine, running.pid(), &raw, &text)
+    })?;
+    table.step("the node stops, and its key is in no file", || {
         let status = running.stop(ENDS_WITHIN)?;
         if status.code() != Some(0) {
             return Err(Error::new(format!(
@@ -52,9 +63,31 @@ pub fn play(table: &mut Table, machine: &Machine) -> Result<()> {
                 running.output()
             )));
         }
-        let found = blobs_only(&directory.join("keys"))?;
-        Ok(((), format!("exit code 0, {found} blobs")))
+        let looked_at = in_no_file(directory, &[&raw, &text])?;
+        Ok(((), format!("exit code 0, {looked_at} files")))
     })
+}
+
+/// Looks for the key in the memory of the node (where it must be), of the agent and of nodeseal-tpm.
+fn in_memory(machine: &Machine, agent: u32, raw: &[u8], text: &[u8]) -> Result<((), String)> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(((), "not looked: needs root".to_owned()));
+    }
+    let children = format!("/proc/{agent}/task/{agent}/children");
+    let children = fs::read_to_string(&children).context(children)?;
+    let node = children
+        .split_whitespace()
+        .next()
+        .and_then(|pid| pid.parse().ok());
+    let node = node.ok_or_else(|| Error::new("the agent has no child"))?;
+    let trusted = machine.trusted.pid().unwrap_or(0);
+    let count = |pid| Ok(memory_scan(pid, raw)? + memory_scan(pid, text)?);
+    match (count(node)?, count(agent)?, count(trusted)?) {
+        (1.., 0, 0) => Ok(((), "node yes, agent no, nodeseal-tpm no".to_owned())),
+        found => Err(Error::new(format!(
+            "copies in node, agent, nodeseal-tpm: {found:?}"
+        ))),
+    }
 }
 
 /// Waits for what the node is to answer; fails as soon as it ends.
@@ -69,21 +102,23 @@ fn answer<T>(running: &mut Running, ask: impl Fn() -> Option<T>) -> Result<T> {
     .map_err(|error| Error::new(format!("{error}\n{}", running.output())))
 }
 
-/// Counts the sealed blobs below `directory`; anything else there is an error.
-fn blobs_only(directory: &Path) -> Result<usize> {
+/// Counts the files below `directory`; one that contains any of `needles` is an error.
+fn in_no_file(directory: &Path, needles: &[&[u8]]) -> Result<usize> {
     let mut count = 0;
-    let entries = std::fs::read_dir(directory).map_err(|error| Error::new(error.to_string()))?;
-    for path in entries.flatten().map(|entry| entry.path()) {
+    for entry in fs::read_dir(directory).context(directory.display())? {
+        let path = entry.context(directory.display())?.path();
         if path.is_dir() {
-            count += blobs_only(&path)?;
-        } else if path
-            .extension()
-            .is_some_and(|extension| extension == "sealed")
-        {
-            count += 1;
-        } else {
-            return Err(Error::new(format!("{} is no blob", path.display())));
+            count += in_no_file(&path, needles)?;
+            continue;
         }
+        let content = fs::read(&path).context(path.display())?;
+        if needles
+            .iter()
+            .any(|needle| memchr::memmem::find(&content, needle).is_some())
+        {
+            return Err(Error::new(format!("{} contains the key", path.display())));
+        }
+        count += 1;
     }
     Ok(count)
 }
