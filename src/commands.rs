@@ -16,8 +16,9 @@ mod status;
 use std::process::ExitCode;
 
 use clap::Parser;
-use nodeseal_wire::message::Class;
+use nodeseal_wire::message::{Class, DataKeyReport};
 
+use crate::audit::Trail;
 use crate::cli::{Cli, Command};
 use crate::client::Connection;
 use crate::config::Config;
@@ -108,4 +109,20 @@ impl App {
 /// When it cannot be reached.
 pub async fn connect(config: &Config) -> Result<Connection, Failure> {
     Ok(Connection::open(&config.trusted).await?)
+}
+
+/// Writes the audit record of a batch: its data keys, or why it failed as a whole.
+///
+/// # Errors
+/// That failure, or that the log cannot be written: no key must be used then.
+pub fn recorded(
+    mut trail: Trail,
+    config: &Config,
+    outcome: Result<Vec<DataKeyReport>, Failure>,
+) -> Result<Vec<DataKeyReport>, Failure> {
+    if let Err(failure) = &outcome {
+        trail.failed(&failure.refusal());
+    }
+    trail.record(&config.audit, outcome.as_deref().unwrap_or_default())?;
+    outcome
 }

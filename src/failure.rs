@@ -54,6 +54,16 @@ impl Failure {
         failure
     }
 
+    /// As the audit log has it.
+    #[must_use]
+    pub fn refusal(&self) -> Refusal {
+        Refusal {
+            class: self.class,
+            code: self.code.clone(),
+            message: self.message.clone(),
+        }
+    }
+
     /// As a JSON object.
     #[must_use]
     pub fn json(&self) -> Value {
@@ -78,8 +88,16 @@ impl fmt::Display for Failure {
 
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
-        let Refusal { class, code, message } = refusal;
-        Self { class, code, message }
+        let Refusal {
+            class,
+            code,
+            message,
+        } = refusal;
+        Self {
+            class,
+            code,
+            message,
+        }
     }
 }
 

@@ -12,7 +12,6 @@ mod walk;
 
 use std::path::{Path, PathBuf};
 
-use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags};
 
 pub use new::{NewFile, create_all};
@@ -78,10 +77,7 @@ pub enum FileError {
     },
 }
 
-fn io<E: Into<std::io::Error>>(
-    what: &'static str,
-    path: &Path,
-) -> impl FnOnce(E) -> FileError {
+fn io<E: Into<std::io::Error>>(what: &'static str, path: &Path) -> impl FnOnce(E) -> FileError {
     let path = path.to_owned();
     move |source| FileError::Io {
         what,
@@ -98,15 +94,12 @@ fn parent_of(path: &Path) -> &Path {
     }
 }
 
-fn open_directory(path: &Path) -> Result<OwnedFd, FileError> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(io("open the directory", path))
-}
-
 /// Waits until what happened in a directory is on disk.
 fn sync_directory(path: &Path) -> Result<(), FileError> {
-    let directory = open_directory(path)?;
-    rustix::fs::fsync(&directory).map_err(io("sync the directory", path))
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, path, flags, Mode::empty())
+        .and_then(rustix::fs::fsync)
+        .map_err(io("sync the directory", path))
 }
 
 #[cfg(test)]

@@ -210,7 +210,10 @@ impl<W: AsyncWrite + Unpin> Asker<'_, W> {
         if let Request::Open(open) = &mut self.request {
             open.more = more;
             let reference = |(index, length): &(usize, u32)| BlobRef {
-                name: self.sources.get(*index).and_then(|source| source.name.clone()),
+                name: self
+                    .sources
+                    .get(*index)
+                    .and_then(|source| source.name.clone()),
                 length: *length,
             };
             open.blobs = chunk.blobs.iter().map(reference).collect();
@@ -243,7 +246,9 @@ async fn take_replies<E: From<ClientError>>(
             continue;
         }
         let (reply, keys) = receive(incoming, wait).await?;
-        let unfit = || ClientError::Unexpected { expected: "one outcome per blob and the keys" };
+        let unfit = || ClientError::Unexpected {
+            expected: "one outcome per blob and the keys",
+        };
         let Reply::Opened(batch) = reply else {
             return Err(unfit().into());
         };

@@ -5,7 +5,8 @@ use nodeseal_wire::header::check_name;
 use nodeseal_wire::message::{Class, KeyAbout, NewKey};
 use serde_json::json;
 
-use super::{App, connect, seal};
+use super::{App, connect, recorded, seal};
+use crate::audit::{Kind, Trail};
 use crate::cli::GenerateArgs;
 use crate::config::BLOB_SUFFIX;
 use crate::context::gather;
@@ -48,7 +49,9 @@ pub fn run(app: &App, args: &GenerateArgs) -> Result<Report, Failure> {
     }
     let join = seal::read_join(args.join.as_deref())?;
     let context = gather(&config)?;
-    let blob = app.wait_for(async {
+    let mut trail = Trail::new(Kind::Generate, &config.node);
+    let mut blob = None;
+    let made = app.wait_for(async {
         let mut connection = connect(&config).await?;
         let mut sealer = Sealer::new(&mut connection, &config, context, join);
         let about = KeyAbout {
@@ -56,10 +59,15 @@ pub fn run(app: &App, args: &GenerateArgs) -> Result<Report, Failure> {
             key_type: args.key_type,
             release: args.release,
         };
-        let mut sealed = sealer.seal(&[Generated(about)]).await?;
-        let blob = sealed.pop().transpose()?;
-        blob.ok_or_else(|| Failure::new(Class::Internal, "no-blob", "no blob came back"))
-    })?;
+        for made in sealer.seal(&[Generated(about)]).await? {
+            let made = made?;
+            trail.done(Some(&args.name), &made);
+            blob = Some(made);
+        }
+        Ok(sealer.reports)
+    });
+    recorded(trail, &config, made)?;
+    let blob = blob.ok_or_else(|| Failure::new(Class::Internal, "no-blob", "no blob came back"))?;
     for result in create_all([(path.clone(), blob.clone())], BLOB_MODE) {
         result?;
     }

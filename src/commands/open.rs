@@ -3,16 +3,19 @@
 use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use nodeseal_memory::{LockMemoryError, Secret};
 use nodeseal_wire::blob::Blob;
 use nodeseal_wire::header::Header;
-use nodeseal_wire::message::{Class, DataKeyReport, Refusal};
+use nodeseal_wire::message::{Class, DataKeyReport};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Map, Value, json};
 
-use super::{App, connect};
+use super::{App, connect, recorded};
+use crate::audit::{Kind, Trail};
 use crate::cli::OpenArgs;
-use crate::client::{BlobSource, Opened, open_blobs};
+use crate::client::{BlobSource, Connection, Opened, open_blobs};
 use crate::config::Config;
 use crate::context::gather;
 use crate::failure::Failure;
@@ -22,6 +25,9 @@ use crate::report::{Report, warn};
 use crate::run::encoded;
 use crate::selection::{check_type, encoding_of, select};
 
+/// Descriptors left for everything but the keys' files.
+const FILES_KEPT_FREE: usize = 64;
+
 /// Where keys go.
 enum Sink {
     File(PathBuf),
@@ -30,36 +36,11 @@ enum Sink {
     Nowhere,
 }
 
-/// Opens the keys.
-///
-/// # Errors
-/// When none could be opened. What failed for single keys is in the report.
-pub fn run(app: &App, args: &OpenArgs) -> Result<Report, Failure> {
-    let config = app.config()?;
-    let sources = select(&config, &args.keys)?;
-    let sink = Sink::of(args, sources.len())?;
-    sink.warn(app.json);
-    let context = gather(&config)?;
-    let mut outcomes: Vec<Option<Result<Told, Failure>>> = Vec::new();
-    outcomes.resize_with(sources.len(), || None);
-    // Reading the header of thousands of blobs is felt, so it is done only where something of it is told or compared.
-    let look = app.json || !matches!(sink, Sink::Nowhere) || !config.entries.is_empty();
-    let data_keys = app.wait_for(async {
-        let mut connection = connect(&config).await?;
-        let asked = sources.clone();
-        open_blobs(&mut connection, &config.node, context, asked, |index, opened| {
-            if let Some(outcome) = outcomes.get_mut(index) {
-                *outcome = Some(match opened {
-                    Ok(opened) if look => take(&config, args, &sink, &opened),
-                    Ok(_) => Ok(Told::default()),
-                    Err(refusal) => Err(refused(refusal)),
-                });
-            }
-            Ok::<_, Failure>(())
-        })
-        .await
-    })?;
-    Ok(reported(&config, &sink, &sources, &outcomes, &data_keys))
+/// An opened key, on its way out.
+enum Staged {
+    File(NewFile),
+    Stdout(Secret),
+    Nowhere,
 }
 
 /// What is told of an opened key.
@@ -71,8 +52,85 @@ struct Told {
     file: Option<PathBuf>,
 }
 
-fn refused(refusal: Refusal) -> Failure {
-    refusal.into()
+/// What became of each blob, in order.
+type Outcomes = Vec<Option<Result<Told, Failure>>>;
+
+/// Opens the keys.
+///
+/// # Errors
+/// When none could be opened. What failed for single keys is in the report.
+pub fn run(app: &App, args: &OpenArgs) -> Result<Report, Failure> {
+    let config = app.config()?;
+    let sources = select(&config, &args.keys)?;
+    let sink = Sink::of(args, sources.len())?;
+    sink.warn(app.json);
+    let at_a_time = match sink {
+        Sink::Directory(_) => files_at_a_time(),
+        _ => sources.len(),
+    };
+    let mut outcomes = Outcomes::new();
+    let mut data_keys = Vec::new();
+    app.wait_for(async {
+        let mut connection = connect(&config).await?;
+        for sources in sources.chunks(at_a_time.max(1)) {
+            let opened = open_some(&mut connection, &config, args, &sink, sources).await?;
+            outcomes.extend(opened.0);
+            data_keys.extend(opened.1);
+        }
+        Ok(())
+    })?;
+    Ok(reported(&config, &sink, &sources, &outcomes, &data_keys))
+}
+
+/// How many files can be open at a time: keys appear in their directory only after the audit log has them.
+fn files_at_a_time() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let limit = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    let limit = limit.and_then(|limit| usize::try_from(limit).ok());
+    limit.unwrap_or(usize::MAX).saturating_sub(FILES_KEPT_FREE)
+}
+
+async fn open_some(
+    connection: &mut Connection,
+    config: &Config,
+    args: &OpenArgs,
+    sink: &Sink,
+    sources: &[BlobSource],
+) -> Result<(Outcomes, Vec<DataKeyReport>), Failure> {
+    let mut trail = Trail::new(Kind::Open, &config.node);
+    let mut outcomes: Vec<Option<Result<(Staged, Told), Failure>>> = Vec::new();
+    outcomes.resize_with(sources.len(), || None);
+    let context = gather(config)?;
+    let (node, asked) = (&config.node, sources.to_vec());
+    let opened = open_blobs(connection, node, context, asked, |index, opened| {
+        let (Some(outcome), Some(source)) = (outcomes.get_mut(index), sources.get(index)) else {
+            return Ok(());
+        };
+        *outcome = Some(match opened {
+            Ok(opened) => take(config, args, sink, &opened).inspect(|(_, told)| {
+                trail.done(Some(&told.name), opened.blob);
+            }),
+            Err(refusal) => {
+                let name = source.name.as_deref().unwrap_or_default();
+                trail.refused(name, Some(&source.path), &refusal);
+                Err(refusal.into())
+            }
+        });
+        Ok::<_, Failure>(())
+    })
+    .await;
+    let reports = recorded(trail, config, opened)?;
+    let release = |outcome: Option<Result<(Staged, Told), Failure>>| {
+        Some(outcome?.and_then(|(staged, told)| staged.release().map(|()| told)))
+    };
+    Ok((outcomes.into_iter().map(release).collect(), reports))
 }
 
 fn take(
@@ -80,20 +138,49 @@ fn take(
     args: &OpenArgs,
     sink: &Sink,
     opened: &Opened<'_>,
-) -> Result<Told, Failure> {
+) -> Result<(Staged, Told), Failure> {
     let header = Blob::parse(opened.blob)
         .map_err(|error| Failure::new(Class::Internal, "no-blob", error.to_string()))?
         .header;
     check_type(config, &header)?;
     let encoding = encoding_of(config, &header, args.encoding);
-    let file = encoded(encoding, opened.key, |key| sink.put(&header, key))
-        .map_err(|error| Failure::new(Class::Internal, "locked-memory", error.to_string()))??;
-    Ok(Told {
+    let file = sink.file(&header);
+    let no_memory =
+        |error: LockMemoryError| Failure::new(Class::Internal, "locked-memory", error.to_string());
+    let staged = encoded(encoding, opened.key, |key| match (&file, sink) {
+        // Not synced: what is lost in a crash can be opened again.
+        (Some(file), _) => Ok(Staged::File(NewFile::write(file, key, SECRET_MODE)?)),
+        (None, Sink::Stdout) => Secret::copy_of(key).map(Staged::Stdout).map_err(no_memory),
+        (None, _) => Ok(Staged::Nowhere),
+    })
+    .map_err(no_memory)??;
+    let told = Told {
         key_type: header.key_type.name(),
         public_key: header.public_key.as_deref().map(hex),
         name: header.name,
         file,
-    })
+    };
+    Ok((staged, told))
+}
+
+impl Staged {
+    /// Lets the key out.
+    fn release(self) -> Result<(), Failure> {
+        match self {
+            Self::File(file) => Ok(file.publish()?),
+            Self::Stdout(key) => write_stdout(&key).map_err(|error| {
+                let message = format!("cannot write to standard output: {error}");
+                Failure::new(Class::Internal, "file", message)
+            }),
+            Self::Nowhere => Ok(()),
+        }
+    }
+}
+
+/// Past the buffer of the standard library, where the key would stay.
+fn write_stdout(key: &Secret) -> std::io::Result<()> {
+    let stdout = std::io::stdout().lock();
+    File::from(stdout.as_fd().try_clone_to_owned()?).write_all(key.expose())
 }
 
 impl Sink {
@@ -138,33 +225,14 @@ impl Sink {
         }
     }
 
-    fn put(&self, header: &Header, key: &[u8]) -> Result<Option<PathBuf>, Failure> {
+    /// The file for a key. The name is proved by now, and names that leave their directory are none (`check_name`).
+    fn file(&self, header: &Header) -> Option<PathBuf> {
         match self {
-            Self::Nowhere => Ok(None),
-            Self::Stdout => {
-                write_stdout(key).map_err(|error| {
-                    let message = format!("cannot write to standard output: {error}");
-                    Failure::new(Class::Internal, "file", message)
-                })?;
-                Ok(None)
-            }
-            Self::File(path) => create(path, key).map(Some),
-            // The name is proved by now, and names that leave their directory are no names (`check_name`).
-            Self::Directory(directory) => create(&directory.join(&header.name), key).map(Some),
+            Self::File(path) => Some(path.clone()),
+            Self::Directory(directory) => Some(directory.join(&header.name)),
+            Self::Stdout | Self::Nowhere => None,
         }
     }
-}
-
-/// Not synced: what is lost in a crash can be opened again.
-fn create(path: &Path, key: &[u8]) -> Result<PathBuf, Failure> {
-    NewFile::write(path, key, SECRET_MODE)?.publish()?;
-    Ok(path.to_owned())
-}
-
-/// Past the buffer of the standard library, where the key would stay.
-fn write_stdout(key: &[u8]) -> std::io::Result<()> {
-    let stdout = std::io::stdout().lock();
-    File::from(stdout.as_fd().try_clone_to_owned()?).write_all(key)
 }
 
 fn reported(
@@ -200,7 +268,11 @@ fn reported(
         }
     }
     if matches!(sink, Sink::Nowhere) {
-        text.push_str(&format!("{} of {} keys open\n", sources.len() - failures, sources.len()));
+        text.push_str(&format!(
+            "{} of {} keys open\n",
+            sources.len() - failures,
+            sources.len()
+        ));
     }
     if matches!(sink, Sink::Stdout) {
         // Standard output is the key's alone.
@@ -221,10 +293,13 @@ fn reported(
 }
 
 fn data_key_json(report: &DataKeyReport) -> Value {
-    let facts = report.facts.iter().map(|fact| (fact.name.clone(), fact.value.clone().into()));
-    let failed = report.failed.iter().map(|(way, refusal)| {
-        json!({ "way": way, "error": Failure::from(refusal.clone()).json() })
-    });
+    let facts = report
+        .facts
+        .iter()
+        .map(|fact| (fact.name.clone(), fact.value.clone().into()));
+    let failed = report.failed.iter().map(
+        |(way, refusal)| json!({ "way": way, "error": Failure::from(refusal.clone()).json() }),
+    );
     json!({
         "data_key": hex(&report.id),
         "way": report.way,

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use nodeseal_wire::blob::Blob;
 use nodeseal_wire::header::Header;
-use nodeseal_wire::message::{Class, NewKey};
+use nodeseal_wire::message::{Class, NewKey, Refusal};
 use serde_json::json;
 
-use super::{App, connect};
+use super::{App, connect, recorded};
+use crate::audit::{Kind, Trail};
 use crate::cli::RotateArgs;
-use crate::client::{BlobSource, Connection, open_blobs};
+use crate::client::{BlobSource, Connection, Opened, open_blobs};
 use crate::config::Config;
 use crate::context::gather;
 use crate::failure::Failure;
@@ -41,8 +42,10 @@ pub fn run(app: &App, args: &RotateArgs) -> Result<Report, Failure> {
         true => select_all(&config)?,
         false => select(&config, &args.keys)?,
     };
-    let mut keys: Vec<Rotated> =
-        sources.into_iter().map(|source| read(&config, source)).collect::<Result<_, _>>()?;
+    let mut keys: Vec<Rotated> = sources
+        .into_iter()
+        .map(|source| read(&config, source))
+        .collect::<Result<_, _>>()?;
     let worked = app.wait_for(async {
         let mut connection = connect(&config).await?;
         seal_again(&mut connection, &config, &mut keys).await?;
@@ -81,7 +84,14 @@ fn read(config: &Config, source: BlobSource) -> Result<Rotated, Failure> {
         );
         return Err(Failure::new(Class::Damaged, "wrong-name", message));
     }
-    Ok(Rotated { path, bytes, header, kept: None, new: None, failed: None })
+    Ok(Rotated {
+        path,
+        bytes,
+        header,
+        kept: None,
+        new: None,
+        failed: None,
+    })
 }
 
 async fn seal_again(
@@ -89,20 +99,38 @@ async fn seal_again(
     config: &Config,
     keys: &mut [Rotated],
 ) -> Result<(), Failure> {
+    let mut trail = Trail::new(Kind::Rotate, &config.node);
     let mut sealer = Sealer::new(connection, config, gather(config)?, None);
     let mut keys = keys;
-    while !keys.is_empty() {
+    let mut outcome = Ok(());
+    while outcome.is_ok() && !keys.is_empty() {
         let count = sealer.fitting(keys);
         let (now, later) = keys.split_at_mut_checked(count).unwrap_or_default();
-        let sealed = sealer.seal(now).await?;
-        for (key, sealed) in now.iter_mut().zip(sealed) {
-            let replaced = match sealed {
-                Ok(blob) => key.replace_by(&blob),
-                Err(refusal) => Err(key.told(refusal.into())),
-            };
-            key.failed = replaced.err();
-        }
+        outcome = seal_some(&mut sealer, now, &mut trail).await;
         keys = later;
+    }
+    recorded(trail, config, outcome.map(|()| sealer.reports))?;
+    Ok(())
+}
+
+async fn seal_some(
+    sealer: &mut Sealer<'_>,
+    keys: &mut [Rotated],
+    trail: &mut Trail,
+) -> Result<(), Failure> {
+    let sealed = sealer.seal(keys).await?;
+    for (key, sealed) in keys.iter_mut().zip(sealed) {
+        let replaced = match sealed {
+            Ok(blob) => {
+                trail.done(Some(&key.header.name), &blob);
+                key.replace_by(&blob)
+            }
+            Err(refusal) => {
+                trail.refused(&key.header.name, Some(&key.path), &refusal);
+                Err(key.told(refusal.into()))
+            }
+        };
+        key.failed = replaced.err();
     }
     Ok(())
 }
@@ -124,7 +152,10 @@ impl Rotated {
     /// The blob opened just now, so one that an interrupted rotation kept has done its duty.
     fn replace_by(&mut self, blob: &[u8]) -> Result<(), Failure> {
         let unfit = || {
-            let message = format!("{}: the new blob does not hold the same key", self.path.display());
+            let message = format!(
+                "{}: the new blob does not hold the same key",
+                self.path.display()
+            );
             Failure::new(Class::Internal, "changed", message)
         };
         let new = Blob::parse(blob).map_err(|_| unfit())?.header;
@@ -140,9 +171,45 @@ impl Rotated {
     }
 }
 
+impl Rotated {
+    /// The new blob was opened, or refused: the old one goes, or comes back.
+    fn proved(
+        &mut self,
+        opened: Result<Opened<'_>, Refusal>,
+        trail: &mut Trail,
+    ) -> Result<(), Failure> {
+        let Some(kept) = self.kept.take() else {
+            return Ok(());
+        };
+        match opened {
+            Ok(opened) => {
+                trail.done(Some(&self.header.name), opened.blob);
+                Ok(kept.discard()?)
+            }
+            Err(refusal) => {
+                trail.refused(&self.header.name, Some(&self.path), &refusal);
+                self.new = None;
+                kept.restore()?;
+                Err(Failure::from(refusal).of(self.path.display()))
+            }
+        }
+    }
+}
+
 fn same_key(old: &Header, new: &Header) -> bool {
-    (&old.node, &old.name, old.key_type, &old.public_key, old.release)
-        == (&new.node, &new.name, new.key_type, &new.public_key, new.release)
+    (
+        &old.node,
+        &old.name,
+        old.key_type,
+        &old.public_key,
+        old.release,
+    ) == (
+        &new.node,
+        &new.name,
+        new.key_type,
+        &new.public_key,
+        new.release,
+    )
 }
 
 /// Opens each new blob as it is on disk. A key with a public half is then proved by the trusted side to be the same; an
@@ -160,25 +227,21 @@ async fn prove(
     };
     let sources = replaced.iter().map(source).collect();
     let context = gather(config)?;
-    open_blobs(connection, &config.node, context, sources, |index, opened| {
-        let Some(key) = replaced.get_mut(index) else {
-            return Ok(());
-        };
-        let Some(kept) = key.kept.take() else {
-            return Ok(());
-        };
-        let result = match opened {
-            Ok(_) => kept.discard().map_err(Failure::from),
-            Err(refusal) => {
-                key.new = None;
-                let failure = Failure::from(refusal).of(key.path.display());
-                kept.restore().map_err(Failure::from).and(Err(failure))
+    let mut trail = Trail::new(Kind::Open, &config.node);
+    let opened = open_blobs(
+        connection,
+        &config.node,
+        context,
+        sources,
+        |index, opened| {
+            if let Some(key) = replaced.get_mut(index) {
+                key.failed = key.proved(opened, &mut trail).err();
             }
-        };
-        key.failed = result.err();
-        Ok::<_, Failure>(())
-    })
-    .await?;
+            Ok::<_, Failure>(())
+        },
+    );
+    let opened = opened.await;
+    recorded(trail, config, opened)?;
     Ok(())
 }
 
@@ -205,7 +268,10 @@ fn reported(config: &Config, keys: &[Rotated]) -> Report {
     for key in keys {
         let path = key.path.display().to_string();
         if let Some(new) = &key.new {
-            text.push_str(&format!("{}: generation {} in {path}\n", new.name, new.generation));
+            text.push_str(&format!(
+                "{}: generation {} in {path}\n",
+                new.name, new.generation
+            ));
             rotated.push(json!({
                 "name": new.name,
                 "blob": path,

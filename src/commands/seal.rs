@@ -12,7 +12,8 @@ use nodeseal_wire::header::{KeyType, Release};
 use nodeseal_wire::message::{Class, KeyAbout, NewKey};
 use serde_json::json;
 
-use super::{App, connect};
+use super::{App, connect, recorded};
+use crate::audit::{Kind, Trail};
 use crate::cli::SealArgs;
 use crate::client::Connection;
 use crate::config::Config;
@@ -83,30 +84,49 @@ async fn seal_all(
     files: &[KeyFile],
     done: &mut [Done],
 ) -> Result<(), Failure> {
+    let mut trail = Trail::new(Kind::Seal, &config.node);
     let mut sealer = Sealer::new(connection, config, gather(config)?, join);
     let (mut files, mut done) = (files, done);
-    while !files.is_empty() {
+    let mut outcome = Ok(());
+    while outcome.is_ok() && !files.is_empty() {
         let count = sealer.fitting(files);
         let (now, later) = files.split_at_checked(count).unwrap_or((files, &[]));
         let (done_now, done_later) = done.split_at_mut_checked(count).unwrap_or_default();
-        let (mut to_write, mut places) = (Vec::new(), Vec::new());
-        for ((file, done), sealed) in now.iter().zip(done_now).zip(sealer.seal(now).await?) {
-            match sealed {
-                Ok(blob) => {
-                    done.public_key = public_key(&blob);
-                    to_write.push((file.target.clone(), blob));
-                    places.push(done);
-                }
-                Err(refusal) => done.failed = Some(Failure::from(refusal).of(file.path.display())),
-            }
-        }
-        for (done, written) in places.into_iter().zip(create_all(to_write, BLOB_MODE)) {
-            match written {
-                Ok(()) => done.sealed = true,
-                Err(error) => done.failed = Some(error.into()),
-            }
-        }
+        outcome = seal_some(&mut sealer, now, done_now, &mut trail).await;
         (files, done) = (later, done_later);
+    }
+    recorded(trail, config, outcome.map(|()| sealer.reports))?;
+    Ok(())
+}
+
+/// Seals what fits one request.
+async fn seal_some(
+    sealer: &mut Sealer<'_>,
+    files: &[KeyFile],
+    done: &mut [Done],
+    trail: &mut Trail,
+) -> Result<(), Failure> {
+    let (mut to_write, mut places) = (Vec::new(), Vec::new());
+    let sealed = sealer.seal(files).await?;
+    for ((file, done), sealed) in files.iter().zip(done).zip(sealed) {
+        match sealed {
+            Ok(blob) => {
+                trail.done(Some(&file.about.name), &blob);
+                done.public_key = public_key(&blob);
+                to_write.push((file.target.clone(), blob));
+                places.push(done);
+            }
+            Err(refusal) => {
+                trail.refused(&file.about.name, None, &refusal);
+                done.failed = Some(Failure::from(refusal).of(file.path.display()));
+            }
+        }
+    }
+    for (done, written) in places.into_iter().zip(create_all(to_write, BLOB_MODE)) {
+        match written {
+            Ok(()) => done.sealed = true,
+            Err(error) => done.failed = Some(error.into()),
+        }
     }
     Ok(())
 }
@@ -206,10 +226,20 @@ fn reported(config: &Config, plan: &plan::Plan, done: &[Done]) -> Report {
     let mut first = None;
     let mut by_type: BTreeMap<&str, usize> = BTreeMap::new();
     for (file, done) in plan.files.iter().zip(done) {
-        let (path, target) = (file.path.display().to_string(), file.target.display().to_string());
+        let (path, target) = (
+            file.path.display().to_string(),
+            file.target.display().to_string(),
+        );
         if done.sealed {
-            let removed = if done.removed { ", plaintext removed" } else { "" };
-            text.push_str(&format!("{}: sealed in {target}{removed}\n", file.about.name));
+            let removed = if done.removed {
+                ", plaintext removed"
+            } else {
+                ""
+            };
+            text.push_str(&format!(
+                "{}: sealed in {target}{removed}\n",
+                file.about.name
+            ));
             *by_type.entry(file.about.key_type.name()).or_default() += 1;
             sealed.push(json!({
                 "name": file.about.name,
@@ -230,9 +260,16 @@ fn reported(config: &Config, plan: &plan::Plan, done: &[Done]) -> Report {
         text.push_str(&format!("{}: is sealed already\n", path.display()));
     }
     if plan.passed_over > 0 {
-        text.push_str(&format!("{} other files are no key files; --all seals all\n", plan.passed_over));
+        text.push_str(&format!(
+            "{} other files are no key files; --all seals all\n",
+            plan.passed_over
+        ));
     }
-    let skipped: Vec<_> = plan.skipped.iter().map(|path| path.display().to_string()).collect();
+    let skipped: Vec<_> = plan
+        .skipped
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
     Report {
         json: json!({
             "node": config.node,

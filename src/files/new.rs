@@ -4,20 +4,21 @@
 //! nobody locks is left from a crash and removed by the next who writes in that directory.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::collections::hash_map::RandomState;
 use std::fs::File;
+use std::hash::{BuildHasher, Hasher};
 use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags, flock, fsync, linkat, openat,
-    renameat, renameat_with, syncfs, unlinkat,
+    AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags, flock, fstat, fsync, linkat, openat,
+    renameat_with, syncfs,
 };
 use rustix::io::Errno;
 
-use super::{FileError, io, open_directory, parent_of, sync_directory};
+use super::{FileError, io, parent_of, sync_directory};
 
 /// How the hidden files are named: prefix, random digits, suffix.
 const HIDDEN_PREFIX: &str = ".nodeseal-";
@@ -33,9 +34,8 @@ const DIRECTORY_MODE: u32 = 0o700;
 pub struct NewFile {
     file: File,
     target: PathBuf,
-    directory: OwnedFd,
-    /// Name of the hidden file, where the file system has no unnamed ones.
-    hidden: Option<OsString>,
+    /// The hidden file, where the file system has no unnamed ones.
+    hidden: Option<PathBuf>,
 }
 
 impl NewFile {
@@ -45,26 +45,26 @@ impl NewFile {
     /// When the system refuses.
     pub fn write(target: &Path, content: &[u8], mode: u32) -> Result<Self, FileError> {
         let parent = parent_of(target);
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(DIRECTORY_MODE)
-            .create(parent)
-            .map_err(io("make the directory", parent))?;
-        let directory = open_directory(parent)?;
-        let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
-        let (file, hidden) = match openat(&directory, ".", flags, Mode::from_raw_mode(mode)) {
-            Ok(file) => (file, None),
-            // What kernels and file systems without O_TMPFILE answer (open(2)).
-            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {
-                let (file, name) = hidden_file(&directory, parent, mode)?;
-                (file, Some(name))
+        let (file, hidden) = match nameless_file(parent, mode) {
+            Err(Errno::NOENT) => {
+                std::fs::DirBuilder::new()
+                    .recursive(true)
+                    .mode(DIRECTORY_MODE)
+                    .create(parent)
+                    .map_err(io("make the directory", parent))?;
+                nameless_file(parent, mode)
             }
-            Err(error) => return Err(io("make a file", target)(error)),
-        };
+            made => made,
+        }
+        .map(|file| (file, None))
+        .or_else(|error| match error {
+            // What kernels and file systems without O_TMPFILE answer (open(2)).
+            Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL => hidden_file(parent, mode),
+            error => Err(io("make a file in the directory", parent)(error)),
+        })?;
         let mut new = Self {
             file: file.into(),
             target: target.to_owned(),
-            directory,
             hidden,
         };
         new.file.write_all(content).map_err(io("write", target))?;
@@ -84,22 +84,11 @@ impl NewFile {
     /// # Errors
     /// When something has that name, or the system refuses.
     pub fn publish(mut self) -> Result<(), FileError> {
-        let name = self.target.file_name().unwrap_or_default();
-        let published = match self.hidden.take() {
-            None => linkat(
-                CWD,
-                format!("/proc/self/fd/{}", self.file.as_raw_fd()),
-                &self.directory,
-                name,
-                AtFlags::SYMLINK_FOLLOW,
-            ),
+        let published = match &self.hidden {
+            None => self.link_to(&self.target),
             Some(hidden) => {
-                let (from, to) = (&self.directory, &self.directory);
-                let renamed = renameat_with(from, &hidden, to, name, RenameFlags::NOREPLACE);
-                if renamed.is_err() {
-                    self.hidden = Some(hidden);
-                }
-                renamed
+                let replace_nothing = RenameFlags::NOREPLACE;
+                renameat_with(CWD, hidden, CWD, &self.target, replace_nothing)
             }
         };
         published.map_err(|error| match error {
@@ -107,27 +96,31 @@ impl NewFile {
                 path: self.target.clone(),
             },
             error => io("name the new file", &self.target)(error),
-        })
+        })?;
+        self.hidden = None;
+        Ok(())
     }
 
     /// Gives the file its name, in place of what had it. What is killed within this leaves the old or the new file.
     pub(super) fn take_place(mut self) -> Result<(), FileError> {
-        let failed = |error| io("replace", &self.target)(error);
         if self.hidden.is_none() {
             // An unnamed file cannot replace another; a hidden name is the step between.
-            let name = hidden_name();
-            let source = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-            flock(&self.file, FlockOperation::NonBlockingLockExclusive).map_err(failed)?;
-            let follow = AtFlags::SYMLINK_FOLLOW;
-            linkat(CWD, source, &self.directory, &name, follow).map_err(failed)?;
+            let name = hidden_name(parent_of(&self.target));
+            flock(&self.file, FlockOperation::NonBlockingLockExclusive)
+                .and_then(|()| self.link_to(&name))
+                .map_err(io("name the new file", &self.target))?;
             self.hidden = Some(name);
         }
         if let Some(hidden) = &self.hidden {
-            let name = self.target.file_name().unwrap_or_default();
-            renameat(&self.directory, hidden, &self.directory, name).map_err(failed)?;
+            std::fs::rename(hidden, &self.target).map_err(io("replace", &self.target))?;
         }
         self.hidden = None;
         Ok(())
+    }
+
+    fn link_to(&self, name: &Path) -> Result<(), Errno> {
+        let source = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        linkat(CWD, source, CWD, name, AtFlags::SYMLINK_FOLLOW)
     }
 }
 
@@ -135,7 +128,7 @@ impl Drop for NewFile {
     fn drop(&mut self) {
         if let Some(hidden) = &self.hidden {
             // A failure leaves a file that the next writer in this directory removes.
-            let _ = unlinkat(&self.directory, hidden, AtFlags::empty());
+            let _ = std::fs::remove_file(hidden);
         }
     }
 }
@@ -188,40 +181,36 @@ pub fn create_all(
 fn sync_together(written: &[Result<NewFile, FileError>]) -> bool {
     let mut devices = BTreeSet::new();
     written.iter().flatten().all(|new| {
-        let Ok(stat) = rustix::fs::fstat(&new.file) else {
+        let Ok(stat) = fstat(&new.file) else {
             return false;
         };
         !devices.insert(stat.st_dev) || syncfs(&new.file).is_ok()
     })
 }
 
-fn hidden_name() -> OsString {
-    // Unique, not secret: RandomState is seeded anew for each process and call.
-    use std::hash::{BuildHasher, Hasher};
-    let digits = std::collections::hash_map::RandomState::new()
-        .build_hasher()
-        .finish();
-    format!("{HIDDEN_PREFIX}{digits:016x}{HIDDEN_SUFFIX}").into()
+fn nameless_file(directory: &Path, mode: u32) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    openat(CWD, directory, flags, Mode::from_raw_mode(mode))
 }
 
-fn hidden_file(
-    directory: &OwnedFd,
-    parent: &Path,
-    mode: u32,
-) -> Result<(OwnedFd, OsString), FileError> {
+fn hidden_file(directory: &Path, mode: u32) -> Result<(OwnedFd, Option<PathBuf>), FileError> {
     loop {
-        let name = hidden_name();
+        let name = hidden_name(directory);
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-        let file = openat(directory, &name, flags, Mode::from_raw_mode(mode))
-            .map_err(io("make a file in the directory", parent))?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive)
-            .map_err(io("lock a file in the directory", parent))?;
-        let stat = rustix::fs::fstat(&file).map_err(io("look at a file in", parent))?;
+        let file = openat(CWD, &name, flags, Mode::from_raw_mode(mode))
+            .map_err(io("make a file in the directory", directory))?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(io("lock", &name))?;
         // Between making and locking, another writer may have taken it for a leftover.
-        if stat.st_nlink > 0 {
-            return Ok((file, name));
+        if fstat(&file).map_err(io("look at", &name))?.st_nlink > 0 {
+            return Ok((file, Some(name)));
         }
     }
+}
+
+/// Unique, not secret: RandomState is seeded anew for each process and counts up within it.
+fn hidden_name(directory: &Path) -> PathBuf {
+    let digits = RandomState::new().build_hasher().finish();
+    directory.join(format!("{HIDDEN_PREFIX}{digits:016x}{HIDDEN_SUFFIX}"))
 }
 
 /// Removes hidden files that nobody holds any more. What cannot be removed is in nobody's way.
@@ -231,9 +220,9 @@ pub(super) fn remove_leftovers(directory: &Path) {
     };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let ours = name.to_str().is_some_and(|name| {
-            name.starts_with(HIDDEN_PREFIX) && name.ends_with(HIDDEN_SUFFIX)
-        });
+        let ours = name
+            .to_str()
+            .is_some_and(|name| name.starts_with(HIDDEN_PREFIX) && name.ends_with(HIDDEN_SUFFIX));
         if !ours {
             continue;
         }

@@ -94,7 +94,11 @@ impl Plaintext {
         // One byte more, to see that nothing follows.
         let mut content = Secret::zeroed(length.saturating_add(1)).map_err(memory)?;
         let mut read = 0;
-        while let Some(rest) = content.expose_mut().get_mut(read..).filter(|r| !r.is_empty()) {
+        while let Some(rest) = content
+            .expose_mut()
+            .get_mut(read..)
+            .filter(|r| !r.is_empty())
+        {
             match self.file.read_at(rest, read as u64) {
                 Ok(0) => break,
                 Ok(more) => read += more,
@@ -132,8 +136,11 @@ impl Plaintext {
         let size = self.size();
         let mut at = 0;
         while at < size {
-            let length = usize::try_from(size - at).unwrap_or(zeros.len()).min(zeros.len());
-            self.file.write_all_at(zeros.get(..length).unwrap_or(&zeros), at)?;
+            let length = usize::try_from(size - at)
+                .unwrap_or(zeros.len())
+                .min(zeros.len());
+            self.file
+                .write_all_at(zeros.get(..length).unwrap_or(&zeros), at)?;
             at += length as u64;
         }
         fsync(&self.file)?;

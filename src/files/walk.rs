@@ -12,12 +12,29 @@ const BLOB_EXTENSION: &str = "sealed";
 const OLD_SUFFIX: &str = ".old";
 
 /// Directories whose files are all keys or their passwords: geth and Besu, Lighthouse, Teku, Prysm, Fabric.
-const KEY_DIRECTORIES: [&str; 7] =
-    ["keystore", "keystores", "secrets", "passwords", "private", "keys", "validator_keys"];
+const KEY_DIRECTORIES: [&str; 7] = [
+    "keystore",
+    "keystores",
+    "secrets",
+    "passwords",
+    "private",
+    "keys",
+    "validator_keys",
+];
 /// File names of single keys: geth, Besu and Quorum, CometBFT, Polkadot, consensus clients.
 const KEY_FILES: [&str; 12] = [
-    "nodekey", "node_key", "node_key.json", "key", "jwtsecret", "jwt.hex", "jwt-secret", "jwtsecret.hex",
-    "priv_validator_key.json", "voting-keystore.json", "secret_ed25519", "password.txt",
+    "nodekey",
+    "node_key",
+    "node_key.json",
+    "key",
+    "jwtsecret",
+    "jwt.hex",
+    "jwt-secret",
+    "jwtsecret.hex",
+    "priv_validator_key.json",
+    "voting-keystore.json",
+    "secret_ed25519",
+    "password.txt",
 ];
 /// What names of key files begin with: geth's and the launchpad's keystores.
 const KEY_PREFIXES: [&str; 2] = ["UTC--", "keystore-"];
@@ -75,7 +92,10 @@ pub fn find_blobs(directory: &Path) -> Result<Vec<PathBuf>, FileError> {
     walk(directory, Path::new(""), 0, &mut found)?;
     let is_blob = |path: &PathBuf| path.extension().is_some_and(|end| end == BLOB_EXTENSION);
     let paths = found.into_iter().map(|entry| entry.path);
-    let mut blobs: Vec<_> = paths.filter(is_blob).map(|path| directory.join(path)).collect();
+    let mut blobs: Vec<_> = paths
+        .filter(is_blob)
+        .map(|path| directory.join(path))
+        .collect();
     blobs.sort();
     Ok(blobs)
 }
@@ -88,7 +108,9 @@ fn is_ours(path: &Path) -> bool {
 }
 
 fn is_key_directory(name: Option<&OsStr>) -> bool {
-    KEY_DIRECTORIES.iter().any(|known| name == Some(OsStr::new(known)))
+    KEY_DIRECTORIES
+        .iter()
+        .any(|known| name == Some(OsStr::new(known)))
 }
 
 struct Entry {
@@ -100,12 +122,16 @@ struct Entry {
 fn walk(root: &Path, within: &Path, depth: usize, found: &mut Vec<Entry>) -> Result<(), FileError> {
     let directory = root.join(within);
     if depth > MAX_DEPTH {
-        return Err(io("enter so deep", &directory)(std::io::Error::other("directories nested too deep")));
+        return Err(io("enter so deep", &directory)(std::io::Error::other(
+            "directories nested too deep",
+        )));
     }
     let in_key_directory = within.iter().any(|part| is_key_directory(Some(part)));
     for entry in std::fs::read_dir(&directory).map_err(io("list", &directory))? {
         let entry = entry.map_err(io("list", &directory))?;
-        let kind = entry.file_type().map_err(io("look at a file in", &directory))?;
+        let kind = entry
+            .file_type()
+            .map_err(io("look at a file in", &directory))?;
         let path = within.join(entry.file_name());
         if kind.is_dir() {
             walk(root, &path, depth + 1, found)?;
@@ -113,7 +139,11 @@ fn walk(root: &Path, within: &Path, depth: usize, found: &mut Vec<Entry>) -> Res
             let name = entry.file_name();
             // A name that is not UTF-8 is none of the known ones.
             let is_key = in_key_directory || name.to_str().is_some_and(is_key_name);
-            found.push(Entry { path, is_key, is_link: kind.is_symlink() });
+            found.push(Entry {
+                path,
+                is_key,
+                is_link: kind.is_symlink(),
+            });
         }
     }
     Ok(())

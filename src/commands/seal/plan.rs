@@ -37,7 +37,10 @@ pub fn make(config: &Config, args: &SealArgs) -> Result<Plan, Failure> {
     for (path, name) in named_files(args, &mut plan)? {
         check_name("name", &name).map_err(|error| unusable(&path, &error.to_string()))?;
         if !names.insert(name.clone()) {
-            let message = format!("{}: another file gives the name {name:?} too", path.display());
+            let message = format!(
+                "{}: another file gives the name {name:?} too",
+                path.display()
+            );
             return Err(Failure::usage(message));
         }
         let target = match &args.to {

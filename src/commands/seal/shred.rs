@@ -4,7 +4,9 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use nodeseal_wire::message::Class;
 
 use super::{Done, KeyFile, plan};
+use crate::audit::{Kind, Trail};
 use crate::client::{BlobSource, Connection, open_blobs};
+use crate::commands::recorded;
 use crate::config::Config;
 use crate::context::gather;
 use crate::failure::Failure;
@@ -31,23 +33,38 @@ pub async fn remove_sealed(
             });
         }
     }
+    let mut trail = Trail::new(Kind::Open, &config.node);
     let context = gather(config)?;
-    let removed = open_blobs(connection, &config.node, context, sources, |index, opened| {
-        let place = places.get(index).copied().unwrap_or(usize::MAX);
-        let (Some(file), Some(done)) = (files.get(place), done.get_mut(place)) else {
-            return Ok(());
-        };
-        let result = match opened {
-            Ok(opened) => remove_if_equal(file, opened.key),
-            Err(refusal) => Err(Failure::from(refusal).of(file.target.display())),
-        };
-        match result {
-            Ok(()) => done.removed = true,
-            Err(failure) => done.failed = Some(failure),
-        }
-        Ok::<_, Failure>(())
-    });
-    removed.await?;
+    let opened = open_blobs(
+        connection,
+        &config.node,
+        context,
+        sources,
+        |index, opened| {
+            let place = places.get(index).copied().unwrap_or(usize::MAX);
+            let (Some(file), Some(done)) = (files.get(place), done.get_mut(place)) else {
+                return Ok(());
+            };
+            let name = &file.about.name;
+            let result = match opened {
+                Ok(opened) => {
+                    trail.done(Some(name), opened.blob);
+                    remove_if_equal(file, opened.key)
+                }
+                Err(refusal) => {
+                    trail.refused(name, Some(&file.target), &refusal);
+                    Err(Failure::from(refusal).of(file.target.display()))
+                }
+            };
+            match result {
+                Ok(()) => done.removed = true,
+                Err(failure) => done.failed = Some(failure),
+            }
+            Ok::<_, Failure>(())
+        },
+    );
+    let opened = opened.await;
+    recorded(trail, config, opened)?;
     Ok(())
 }
 
