@@ -1,0 +1,24 @@
+//! AWS attestation documents, of Nitro Enclaves and of NitroTPM: bytes, parsed ([`Document`]), verified ([`Verified`]).
+
+mod anchor;
+mod cbor;
+mod certificate;
+mod chain;
+pub mod cose;
+mod der;
+mod document;
+mod error;
+mod expectations;
+mod measurements;
+mod payload;
+mod report;
+mod verify;
+
+pub use anchor::{Anchor, AnchorError};
+pub use certificate::CertificateError;
+pub use document::{Document, Form, PCR_LEN, Pcr};
+pub use error::{ParseError, Position, VerifyError};
+pub use expectations::{Expectations, ExpectationsError, Unmet};
+pub use measurements::{Measurements, MeasurementsError, Mismatch};
+pub use report::{Check, CheckResult, Outcome, Report, Summary, report};
+pub use verify::{DebugEnclaves, Verified};

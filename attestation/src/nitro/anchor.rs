@@ -1,0 +1,132 @@
+//! The root a chain must end in, pinned by the SHA-256 of its DER.
+
+use aws_lc_rs::digest::{SHA256, digest};
+
+use super::certificate::{Certificate, CertificateError};
+use crate::hex;
+
+/// Longest PEM text taken, in bytes.
+const MAX_PEM: usize = 16 * 1024;
+
+/// A pinned root. The root itself comes with each document, as `cabundle[0]`, and must be this one byte for byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Anchor {
+    sha256: [u8; 32],
+}
+
+/// Why a root cannot be pinned.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AnchorError {
+    /// Not exactly one certificate in PEM.
+    #[error("expected one certificate in PEM, found {0}")]
+    Pem(&'static str),
+    /// The certificate cannot be a root of documents.
+    #[error("the root: {0}")]
+    Certificate(#[from] CertificateError),
+    /// The certificate is no certificate authority.
+    #[error("the root: no certificate authority (basicConstraints)")]
+    NotAuthority,
+}
+
+impl Anchor {
+    /// Root G1 of AWS Nitro Enclaves and NitroTPM, valid from 2019-10-28 to 2049-10-28. The fingerprint is that of the
+    /// EC2 user guide, "nitrotpm-attestation-document-validate"; AWS publishes the root in
+    /// `AWS_NitroEnclaves_Root-G1.zip`.
+    pub const AWS_NITRO_G1: Self = Self::from_sha256([
+        0x64, 0x1a, 0x03, 0x21, 0xa3, 0xe2, 0x44, 0xef, 0xe4, 0x56, 0x46, 0x31, 0x95, 0xd6, 0x06,
+        0x31, 0x7e, 0xd7, 0xcd, 0xcc, 0x3c, 0x17, 0x56, 0xe0, 0x98, 0x93, 0xf3, 0xc6, 0x8f, 0x79,
+        0xbb, 0x5b,
+    ]);
+
+    /// Pins the root whose DER has this SHA-256.
+    #[must_use]
+    pub const fn from_sha256(sha256: [u8; 32]) -> Self {
+        Self { sha256 }
+    }
+
+    /// Pins a root given in DER.
+    ///
+    /// # Errors
+    /// It is no certificate authority on P-384.
+    pub fn from_der(der: &[u8]) -> Result<Self, AnchorError> {
+        let root = Certificate::parse(der)?;
+        if !root.constraints.is_some_and(|c| c.authority) {
+            return Err(AnchorError::NotAuthority);
+        }
+        let mut sha256 = [0; 32];
+        sha256.copy_from_slice(digest(&SHA256, der).as_ref());
+        Ok(Self { sha256 })
+    }
+
+    /// Pins the one root in a PEM text (RFC 7468); text around it is passed over.
+    ///
+    /// # Errors
+    /// There is not exactly one certificate, or it is no certificate authority on P-384.
+    pub fn from_pem(text: &str) -> Result<Self, AnchorError> {
+        const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+        const END: &str = "-----END CERTIFICATE-----";
+        if text.len() > MAX_PEM {
+            return Err(AnchorError::Pem("a longer text than is taken"));
+        }
+        let (_, after) = text.split_once(BEGIN).ok_or(AnchorError::Pem("none"))?;
+        let (body, rest) = after.split_once(END).ok_or(AnchorError::Pem("no end"))?;
+        if rest.contains(BEGIN) {
+            return Err(AnchorError::Pem("several"));
+        }
+        let der = base64(body).ok_or(AnchorError::Pem("no base64"))?;
+        Self::from_der(&der)
+    }
+
+    /// SHA-256 of the root's DER.
+    #[must_use]
+    pub fn sha256(&self) -> &[u8; 32] {
+        &self.sha256
+    }
+
+    pub(super) fn is(&self, der: &[u8]) -> bool {
+        digest(&SHA256, der).as_ref() == self.sha256
+    }
+
+    pub(super) fn fingerprint(der: &[u8]) -> String {
+        hex::encode(digest(&SHA256, der).as_ref())
+    }
+}
+
+/// Base64 with padding (RFC 4648 section 4); white space is passed over.
+fn base64(text: &str) -> Option<Vec<u8>> {
+    let symbols: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
+    let mut out = Vec::with_capacity(symbols.len() / 4 * 3);
+    if !symbols.len().is_multiple_of(4) {
+        return None;
+    }
+    let mut groups = symbols.chunks_exact(4).peekable();
+    while let Some(group) = groups.next() {
+        let padding = group.iter().rev().take_while(|b| **b == b'=').count();
+        if padding > 2 || (padding > 0 && groups.peek().is_some()) {
+            return None;
+        }
+        let mut bits = 0_u32;
+        for (index, symbol) in group.iter().enumerate() {
+            let value = if index >= 4 - padding {
+                0
+            } else {
+                match symbol {
+                    b'A'..=b'Z' => symbol - b'A',
+                    b'a'..=b'z' => symbol - b'a' + 26,
+                    b'0'..=b'9' => symbol - b'0' + 52,
+                    b'+' => 62,
+                    b'/' => 63,
+                    _ => return None,
+                }
+            };
+            bits = (bits << 6) | u32::from(value);
+        }
+        let [_, bytes @ ..] = bits.to_be_bytes();
+        let (bytes, dropped) = bytes.split_at(3 - padding);
+        if dropped.iter().any(|byte| *byte != 0) {
+            return None;
+        }
+        out.extend_from_slice(bytes);
+    }
+    Some(out)
+}
