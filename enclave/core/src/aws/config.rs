@@ -175,9 +175,9 @@ impl AwsKmsConfig {
     /// Checks that the endpoints are nothing but hosts and ports.
     pub(super) fn check_endpoints(&self) -> Result<(), AwsKmsConfigError> {
         for (region, endpoint) in &self.endpoints {
-            let sound = endpoint
-                .parse::<hyper::http::uri::Authority>()
-                .is_ok_and(|authority| !authority.as_str().contains('@'));
+            let (host, port) = endpoint.split_once(':').unwrap_or((endpoint, "443"));
+            let plain = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'.';
+            let sound = !host.is_empty() && host.bytes().all(plain) && port.parse::<u16>().is_ok();
             if !sound {
                 return Err(AwsKmsConfigError::Endpoint {
                     region: region.clone(),
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_with_more_than_host_and_port_is_refused() {
-        for endpoint in ["", "a/b", "https://a", "user@a", "a:b"] {
+        for endpoint in ["", ":1", "a/b", "https://a", "user@a", "a:b", "a:70000"] {
             let endpoints = [("eu-west-1".to_owned(), endpoint.to_owned())];
             let config = AwsKmsConfig {
                 endpoints: endpoints.into(),

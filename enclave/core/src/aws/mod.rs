@@ -24,3 +24,6 @@ mod service;
 pub use arn::{ArnError, KeyArn};
 pub use config::{AwsKmsConfig, AwsKmsConfigError, Clock, Roots};
 pub use service::{AwsKms, CONTEXT_DATA_KEY, CONTEXT_NODE, CONTEXT_VERSION};
+
+#[cfg(test)]
+mod tests;

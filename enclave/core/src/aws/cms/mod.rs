@@ -300,4 +300,4 @@ fn check_length(what: &'static str, expected: usize, found: usize) -> Result<(),
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -37,6 +37,11 @@ fn indefinite(tag: u8, contents: &[u8]) -> Vec<u8> {
     [&[tag, 0x80], contents, &[0, 0]].concat()
 }
 
+/// An envelope to the key of that SubjectPublicKeyInfo, as KMS makes them.
+pub(in crate::aws) fn envelope(public_key: &[u8], plaintext: &[u8]) -> Vec<u8> {
+    Parts::of(public_key, plaintext).bytes()
+}
+
 /// An envelope with every part open to change.
 struct Parts {
     content_type: Vec<u8>,
@@ -55,8 +60,8 @@ struct Parts {
 }
 
 impl Parts {
-    fn of(key: &RecipientKey, plaintext: &[u8]) -> Self {
-        let public = PublicEncryptingKey::from_der(key.public_key()).unwrap();
+    fn of(public_key: &[u8], plaintext: &[u8]) -> Self {
+        let public = PublicEncryptingKey::from_der(public_key).unwrap();
         let mut encrypted_key = vec![0; 256];
         OaepPublicEncryptingKey::new(public)
             .unwrap()
@@ -77,7 +82,7 @@ impl Parts {
             content_type: ENVELOPED_DATA.to_vec(),
             version: vec![2],
             recipient_version: vec![2],
-            id: key.id().to_vec(),
+            id: digest(&SHA256, public_key).as_ref().to_vec(),
             oaep: OAEP_SHA256.to_vec(),
             encrypted_key,
             data_type: DATA.to_vec(),
@@ -91,7 +96,7 @@ impl Parts {
     }
 
     fn sound() -> Self {
-        Self::of(&KEY, &PLAINTEXT)
+        Self::of(KEY.public_key(), &PLAINTEXT)
     }
 
     fn bytes(&self) -> Vec<u8> {
@@ -291,14 +296,14 @@ fn each_deviation_has_an_error_of_its_own() {
 #[test]
 fn an_answer_for_another_request_is_refused_by_its_recipient() {
     let other = RecipientKey::generate().unwrap();
-    let bytes = Parts::of(&other, &PLAINTEXT).bytes();
+    let bytes = Parts::of(other.public_key(), &PLAINTEXT).bytes();
     assert_eq!(open(&bytes), Err(CmsError::Recipient));
 }
 
 #[test]
 fn an_answer_of_another_length_is_refused() {
     for length in [0, 16, 31, 33, 47, 48] {
-        let bytes = Parts::of(&KEY, &vec![7; length]).bytes();
+        let bytes = Parts::of(KEY.public_key(), &vec![7; length]).bytes();
         let error = open(&bytes).unwrap_err();
         assert!(matches!(error, CmsError::FieldLength { .. }), "{error}");
     }
