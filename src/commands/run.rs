@@ -9,6 +9,7 @@ use crate::client::{BlobSource, open_blobs};
 use crate::config::Config;
 use crate::context::gather;
 use crate::failure::Failure;
+use crate::report::warn;
 use crate::run::{Handover, IdentityError, RunError};
 
 /// Runs the node; its exit status as a shell gives it.
@@ -26,7 +27,17 @@ pub fn run(app: &App, args: &RunArgs) -> Result<u8, Failure> {
     let mut handover = Handover::prepare(&config.run, &config.entries)?;
     app.wait_for(async {
         open_all(&config, &mut handover).await?;
-        let started = handover.start(&args.command)?;
+        let started = match handover.start(&args.command) {
+            Err(RunError::NotStarted {
+                program,
+                why,
+                status,
+            }) => {
+                warn(&format!("error: cannot start {}: {why}", program.display()));
+                return Ok(status);
+            }
+            outcome => outcome?,
+        };
         Ok(started.supervise().await?)
     })
 }
