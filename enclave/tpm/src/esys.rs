@@ -32,6 +32,8 @@ use crate::tpm::{Occupied, PcrSelection, SealPolicy, SealedObject, Srk, Tpm, Uns
 /// A TPM behind tpm2-tss.
 pub struct EsysTpm {
     tcti: Tcti,
+    /// The same for the library, which compiles regular expressions to make it: milliseconds.
+    address: Option<TctiNameConf>,
     context: Option<Context>,
 }
 
@@ -41,6 +43,7 @@ impl EsysTpm {
     pub fn new(tcti: Tcti) -> Self {
         Self {
             tcti,
+            address: None,
             context: None,
         }
     }
@@ -49,12 +52,28 @@ impl EsysTpm {
     fn commands(&mut self) -> Result<Commands<'_>, TpmError> {
         let context = match self.context.take() {
             Some(context) => context,
-            None => connect(&self.tcti)?,
+            None => self.connect()?,
         };
         Ok(Commands {
             tcti: &self.tcti,
             context: self.context.insert(context),
         })
+    }
+
+    fn connect(&mut self) -> Result<Context, TpmError> {
+        let failed = |error| TpmError::Unreachable {
+            tcti: self.tcti.clone(),
+            command: "opening",
+            reason: match response_code(error) {
+                Some(code) => format!("TSS code {code:#x}"),
+                None => error.to_string(),
+            },
+        };
+        let address = match &self.address {
+            Some(address) => address,
+            None => self.address.insert(address(&self.tcti).map_err(failed)?),
+        };
+        Context::new(address.clone()).map_err(failed)
     }
 }
 
@@ -166,29 +185,17 @@ impl Tpm for EsysTpm {
 
     fn refresh(&mut self) {
         self.context = None;
-        // A TPM that cannot be reached now is an error of the next use, if there is one.
-        self.context = connect(&self.tcti).ok();
     }
 }
 
-fn connect(tcti: &Tcti) -> Result<Context, TpmError> {
-    let address = match tcti {
+fn address(tcti: &Tcti) -> Result<TctiNameConf, Error> {
+    match tcti {
         Tcti::Device(path) => {
             DeviceConfig::from_str(&path.to_string_lossy()).map(TctiNameConf::Device)
         }
         Tcti::Swtpm(at) => NetworkTPMConfig::from_str(&at.to_string()).map(TctiNameConf::Swtpm),
         Tcti::Mssim(at) => NetworkTPMConfig::from_str(&at.to_string()).map(TctiNameConf::Mssim),
-    };
-    address
-        .and_then(Context::new)
-        .map_err(|error| TpmError::Unreachable {
-            tcti: tcti.clone(),
-            command: "opening",
-            reason: match response_code(error) {
-                Some(code) => format!("TSS code {code:#x}"),
-                None => error.to_string(),
-            },
-        })
+    }
 }
 
 /// The number in an error of the library. It keeps it private but prints it.

@@ -19,7 +19,7 @@ use crate::structures::{Name, sealed_policy, with_size, without_size};
 use crate::tpm::{
     PcrSelection, SealPolicy, SealedObject, Srk, Tpm, UnsealPolicy, is_policy_failure,
 };
-use approval::Approved;
+use approval::{Approved, Seen};
 
 /// What new locks are sealed to.
 #[derive(Clone, Debug)]
@@ -41,16 +41,28 @@ pub struct TpmLocks {
 struct Enrolled {
     record: Enrolment,
     srk: Mutex<Srk>,
+    seen: Mutex<Option<Seen>>,
 }
 
 impl TpmLocks {
-    /// Locks of the TPM `owner` owns, whose storage root key was found to be `srk` by [`verify`].
+    /// Locks of the TPM `owner` owns, whose storage root key was found to be `srk` by [`verify`], and whose PCRs of
+    /// `seal_to` had these `values`.
     #[must_use]
-    pub fn new(owner: TpmOwner, record: Enrolment, srk: Srk, seal_to: SealTo) -> Self {
-        let srk = Mutex::new(srk);
+    pub fn new(
+        owner: TpmOwner,
+        record: Enrolment,
+        srk: Srk,
+        seal_to: SealTo,
+        values: &[Vec<u8>],
+    ) -> Self {
+        let enrolled = Enrolled {
+            record,
+            srk: Mutex::new(srk),
+            seen: Mutex::new(Some(Seen::of(&seal_to.pcrs, values))),
+        };
         Self {
             owner,
-            enrolled: Arc::new(Enrolled { record, srk }),
+            enrolled: Arc::new(enrolled),
             seal_to,
         }
     }
@@ -191,12 +203,17 @@ impl Attempt {
                 })
             });
         };
-        // The one signed policy there usually is needs no look at the PCRs first.
-        let policy = approved.for_values_of(tpm)?;
-        let Some(policy) = policy else {
-            return Err(approved.none_approves(tpm, &self.pcrs));
-        };
-        self.unseal(tpm, &policy).map_err(|error| {
+        let seen = &self.enrolled.seen;
+        let mut known = seen.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut result = self.approved(tpm, approved, &mut known);
+        if approved.len() > 1 && result.as_ref().is_err_and(is_policy_failure) {
+            // The values seen before are no longer the values.
+            known = None;
+            tpm.refresh();
+            result = self.approved(tpm, approved, &mut known);
+        }
+        *seen.lock().unwrap_or_else(PoisonError::into_inner) = known;
+        result.map_err(|error| {
             self.explain(tpm, error, |pcrs, current, values| TpmError::NotApproved {
                 pcrs,
                 current,
@@ -204,6 +221,20 @@ impl Attempt {
                 values,
             })
         })
+    }
+
+    fn approved(
+        &self,
+        tpm: &mut dyn Tpm,
+        approved: &Approved,
+        known: &mut Option<Seen>,
+    ) -> Result<Secret, TpmError> {
+        match approved.for_values_of(tpm, known)? {
+            Some(policy) => self.unseal(tpm, &policy),
+            // Values from memory may have misled; the TPM is asked before anything is refused.
+            None if known.take().is_some() => self.approved(tpm, approved, known),
+            None => Err(approved.none_approves(tpm, &self.pcrs)),
+        }
     }
 
     fn unseal(&self, tpm: &mut dyn Tpm, policy: &UnsealPolicy<'_>) -> Result<Secret, TpmError> {

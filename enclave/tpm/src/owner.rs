@@ -14,7 +14,7 @@ use crate::tpm::Tpm;
 
 /// Makes the TPM, on the thread that will own it.
 pub type OpenTpm = Arc<dyn Fn() -> Box<dyn Tpm> + Send + Sync>;
-type Job = Box<dyn FnOnce(&mut dyn Tpm) + Send>;
+type Job = Box<dyn FnOnce(&mut Worker) + Send>;
 
 /// Threads that may be stuck in a TPM that does not answer, before the process gives up on it.
 const MAX_STUCK: u32 = 4;
@@ -63,7 +63,7 @@ impl TpmOwner {
         Ok(owner)
     }
 
-    /// Runs `job` on the TPM's thread and gives back what it gave, after retries (see [`retrying`]).
+    /// Runs `job` on the TPM's thread and gives back what it gave, after retries (see [`Worker::retrying`]).
     ///
     /// The TPM's library forgets what it handled before the next job, whoever that is for.
     ///
@@ -77,14 +77,14 @@ impl TpmOwner {
         let (begin, begun) = oneshot::channel();
         let (reply, answer) = oneshot::channel();
         let generation = self.shared.generation.clone();
-        let job: Job = Box::new(move |tpm| {
+        let job: Job = Box::new(move |worker| {
             // A client that went away in the meantime costs the TPM nothing.
             if begin.send(generation.load(SeqCst)).is_err() {
                 return;
             }
-            let result = retrying(tpm, &mut job);
+            let result = worker.retrying(&mut job);
             let _ = reply.send(result);
-            tpm.refresh();
+            worker.tpm.refresh();
         });
         self.shared.jobs.send(job).map_err(|_| GONE)?;
         let limit = self.shared.limit;
@@ -133,11 +133,14 @@ impl TpmOwner {
         let (open, queue) = (self.shared.open.clone(), self.shared.queue.clone());
         let (newest, stuck) = (self.shared.generation.clone(), self.shared.stuck.clone());
         let work = move || {
-            let mut tpm = open();
+            let mut worker = Worker {
+                tpm: open(),
+                unsure: false,
+            };
             loop {
                 let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
                 let Ok(job) = job else { return };
-                job(tpm.as_mut());
+                job(&mut worker);
                 if newest.load(SeqCst) != generation {
                     stuck.fetch_sub(1, SeqCst);
                     return;
@@ -152,34 +155,53 @@ impl TpmOwner {
     }
 }
 
-/// Tries again where trying again helps: a busy TPM with growing random pauses, one that was reset or is being
-/// restarted on a new connection, changed PCRs and exhausted slots (after flushing our own) once.
-fn retrying<T>(
-    tpm: &mut dyn Tpm,
-    job: &mut dyn FnMut(&mut dyn Tpm) -> Result<T, TpmError>,
-) -> Result<T, TpmError> {
-    const PAUSES_MS: [u64; 5] = [20, 50, 100, 200, 400];
-    let mut pauses = PAUSES_MS.iter();
-    let (mut flushed, mut raced) = (false, false);
-    loop {
-        let error = match job(tpm) {
-            Ok(result) => return Ok(result),
-            Err(error) => error,
-        };
-        match error {
-            TpmError::Busy { .. } | TpmError::Unreachable { .. } => match pauses.next() {
-                Some(pause) => std::thread::sleep(jittered(*pause)),
-                None => return Err(error),
-            },
-            TpmError::PcrChanged | TpmError::Reset { .. } if !raced => raced = true,
-            TpmError::NoSlot { .. } if !flushed => flushed = true,
-            _ => return Err(error),
-        }
-        tracing::debug!(%error, "trying again");
-        // Flushes what the failed attempt left behind.
-        tpm.refresh();
-        if matches!(error, TpmError::NoSlot { .. }) {
-            tpm.flush_all()?;
+/// What the TPM's thread has.
+struct Worker {
+    tpm: Box<dyn Tpm>,
+    /// Whether an answer went missing, so that the TPM may hold an object or session nobody has the handle of.
+    unsure: bool,
+}
+
+impl Worker {
+    /// Tries again where trying again helps: a busy TPM with growing random pauses, one that was reset or is being
+    /// restarted on a new connection, changed PCRs and exhausted slots (after flushing our own) once.
+    fn retrying<T>(
+        &mut self,
+        job: &mut dyn FnMut(&mut dyn Tpm) -> Result<T, TpmError>,
+    ) -> Result<T, TpmError> {
+        const PAUSES_MS: [u64; 5] = [20, 50, 100, 200, 400];
+        let mut pauses = PAUSES_MS.iter();
+        let (mut flushed, mut raced) = (false, false);
+        loop {
+            if self.unsure {
+                // If it cannot be reached, the job will say so.
+                self.unsure = self.tpm.flush_all().is_err();
+                self.tpm.refresh();
+            }
+            let error = match job(self.tpm.as_mut()) {
+                Ok(result) => return Ok(result),
+                Err(error) => error,
+            };
+            self.unsure |= matches!(
+                error,
+                TpmError::Unreachable { .. }
+                    | TpmError::Reset { .. }
+                    | TpmError::NoSlot { .. }
+                    | TpmError::BadAnswer { .. }
+                    | TpmError::ForgedAnswer { .. }
+            );
+            match error {
+                TpmError::Busy { .. } | TpmError::Unreachable { .. } => match pauses.next() {
+                    Some(pause) => std::thread::sleep(jittered(*pause)),
+                    None => return Err(error),
+                },
+                TpmError::PcrChanged | TpmError::Reset { .. } if !raced => raced = true,
+                TpmError::NoSlot { .. } if !flushed => flushed = true,
+                _ => return Err(error),
+            }
+            tracing::debug!(%error, "trying again");
+            // Flushes what the failed attempt left behind.
+            self.tpm.refresh();
         }
     }
 }

@@ -107,7 +107,7 @@ async fn run(
     for Fact { name, value } in &facts {
         tracing::info!("{name}: {value}");
     }
-    let locks = TpmLocks::new(owner, enrolment, srk, config.seal_to.clone());
+    let locks = TpmLocks::new(owner, enrolment, srk, config.seal_to.clone(), &values);
     let side = TrustedSide::new(
         Keyring::new(vec![Arc::new(locks)]),
         About {

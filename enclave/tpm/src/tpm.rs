@@ -128,7 +128,8 @@ pub trait Tpm {
     /// Manufacturer and firmware version, for the enrolment record.
     fn about(&mut self) -> Result<String, TpmError>;
 
-    /// Drops whatever the library keeps of the last commands (buffers, session keys) and connects anew.
+    /// Drops whatever the library keeps of the last commands (buffers, session keys) and the connection; the next
+    /// command connects anew. So the TPM's device is not held while nothing is asked of it.
     fn refresh(&mut self);
 }
 

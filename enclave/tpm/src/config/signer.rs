@@ -40,7 +40,7 @@ pub fn public_from_pem(pem: &str) -> Result<Vec<u8>, &'static str> {
 fn base64(text: &str) -> Option<Vec<u8>> {
     let digits: Vec<u8> = text.bytes().filter(|c| !c.is_ascii_whitespace()).collect();
     let padding = digits.iter().rev().take_while(|c| **c == b'=').count();
-    if digits.len() % 4 != 0 || padding > 2 {
+    if !digits.len().is_multiple_of(4) || padding > 2 {
         return None;
     }
     let mut out = Vec::with_capacity(digits.len() / 4 * 3);

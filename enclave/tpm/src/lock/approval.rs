@@ -16,6 +16,23 @@ pub struct Approved {
     policies: Vec<(PcrSelection, PolicyDigest, [u8; 64])>,
 }
 
+/// PCR values of a while ago. Only the TPM decides what holds now; this is what to try first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pcrs: PcrSelection,
+    policy: PolicyDigest,
+}
+
+impl Seen {
+    /// These PCRs had these values.
+    pub fn of(pcrs: &PcrSelection, values: &[Vec<u8>]) -> Self {
+        Self {
+            pcrs: pcrs.clone(),
+            policy: policy_pcr(pcrs.bank, &pcrs.pcrs, values),
+        }
+    }
+}
+
 impl Approved {
     /// Those of `policies` that the lock's signer signed for its policyRef.
     ///
@@ -67,26 +84,36 @@ impl Approved {
         self.policies.len()
     }
 
-    /// The only one, or the first that approves the PCRs as they are.
+    /// The only one; or of several the one that approves the PCRs as they are, by `seen` if that is set, which saves
+    /// reading them.
     ///
     /// # Errors
     /// When the PCRs cannot be read.
-    pub fn for_values_of(&self, tpm: &mut dyn Tpm) -> Result<Option<UnsealPolicy<'_>>, TpmError> {
+    pub fn for_values_of(
+        &self,
+        tpm: &mut dyn Tpm,
+        seen: &mut Option<Seen>,
+    ) -> Result<Option<UnsealPolicy<'_>>, TpmError> {
         if let [only] = self.policies.as_slice() {
             return Ok(Some(self.policy(only)));
         }
-        let mut seen: Option<(&PcrSelection, PolicyDigest)> = None;
+        let mut read: Option<Seen> = None;
         for policy in &self.policies {
             let (selection, approved, _) = policy;
-            let current = match seen {
-                Some((same, current)) if same == selection => current,
-                _ => {
+            let known = seen
+                .iter()
+                .chain(&read)
+                .find(|seen| seen.pcrs == *selection);
+            let current = match known {
+                Some(known) => known.policy,
+                None => {
                     let values = tpm.read_pcrs(selection)?;
-                    policy_pcr(selection.bank, &selection.pcrs, &values)
+                    let now = Seen::of(selection, &values);
+                    read.insert(now).policy
                 }
             };
-            seen = Some((selection, current));
             if current == *approved {
+                *seen = read.or(seen.take());
                 return Ok(Some(self.policy(policy)));
             }
         }
