@@ -8,6 +8,7 @@
 //! - [`cms`]: the envelope KMS answers in.
 //! - [`client`]: one call of KMS: deadline, attempts, pauses.
 //! - [`fault`]: whatever goes wrong, as a named refusal.
+//! - [`presented`]: what our own evidence says.
 //! - [`connector`]: TLS and HTTP, ended here.
 //! - [`egress`]: the way out the agent offers: HTTP CONNECT.
 
@@ -18,6 +19,7 @@ mod config;
 mod connector;
 mod egress;
 mod fault;
+mod presented;
 pub mod recipient;
 mod service;
 

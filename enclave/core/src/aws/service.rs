@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use nodeseal_attestation::hex;
 use nodeseal_memory::Secret;
 use nodeseal_wire::lock::{AwsKmsLock, Lock, LockSpec, MAX_KMS_CIPHERTEXT};
 use nodeseal_wire::message::{Class, Fact, Refusal};
@@ -16,6 +17,7 @@ use super::cms::Envelope;
 use super::config::{AwsKmsConfig, AwsKmsConfigError};
 use super::egress::Egress;
 use super::fault::Fault;
+use super::presented::Presented;
 use super::recipient::{RecipientKey, RecipientKeys};
 use crate::evidence::{AttestError, AttestationRequest, Attester};
 use crate::lock::{BoxFuture, KeyService, LOCK_SECRET_LENGTH, LockContext, NewLock, OpenedLock};
@@ -46,6 +48,7 @@ struct Evidence {
     document: Vec<u8>,
     recipient: RecipientKey,
     kind: &'static str,
+    presented: Option<Presented>,
 }
 
 /// A secret that KMS gave, with its ciphertext if it is new.
@@ -123,6 +126,10 @@ impl AwsKms {
             if attempts > 1 {
                 more = format!("{more}; {attempts} attempts");
             }
+            if matches!(fault.code, "kms-access-denied" | "kms-validation") {
+                let presented = evidence.as_ref().and_then(|e| e.presented.as_ref());
+                more.extend(presented.map(Presented::sentence));
+            }
             fault.refusal(question.operation(), key.as_str(), &more)
         };
         let answer = question
@@ -132,9 +139,7 @@ impl AwsKms {
         let (attempts, request_id) = (answer.attempts, answer.request_id.clone());
         let mut facts = facts_of(&key, &answer);
         if let Some(evidence) = &evidence {
-            let document = digest(&SHA256, &evidence.document);
-            facts.push(fact("evidence-kind", evidence.kind));
-            facts.push(fact("evidence-sha256", hex(document.as_ref())));
+            facts.extend(evidence.facts());
         }
         let recipient = evidence.as_ref().map(|e| &e.recipient);
         let (secret, ciphertext) = check(answer, &question, recipient)
@@ -186,6 +191,7 @@ impl AwsKms {
             };
             let document = attestation.attester.attest(request).await?;
             Ok(Evidence {
+                presented: Presented::read(&document),
                 document,
                 recipient,
                 kind,
@@ -196,6 +202,21 @@ impl AwsKms {
             let reason = format!("no document within {} ms", self.config.deadline.as_millis());
             Err(AttestError::Device { device, reason }.into())
         })
+    }
+}
+
+impl Evidence {
+    fn facts(&self) -> Vec<Fact> {
+        let document = digest(&SHA256, &self.document);
+        let mut facts = vec![
+            fact("evidence-kind", self.kind),
+            fact("evidence-sha256", hex::encode(document.as_ref())),
+        ];
+        if let Some(presented) = &self.presented {
+            facts.push(fact("evidence-module-id", &presented.module_id));
+            facts.push(fact("evidence-pcrs", &presented.pcrs));
+        }
+        facts
     }
 }
 
@@ -247,7 +268,7 @@ fn check(
 fn encryption_context(context: LockContext<'_>) -> HashMap<String, String> {
     [
         (CONTEXT_NODE, context.node.to_owned()),
-        (CONTEXT_DATA_KEY, hex(context.data_key_id)),
+        (CONTEXT_DATA_KEY, hex::encode(context.data_key_id)),
         (CONTEXT_VERSION, "1".to_owned()),
     ]
     .map(|(name, value)| (name.to_owned(), value))
@@ -271,10 +292,6 @@ fn fact(name: &str, value: impl Into<String>) -> Fact {
         name: name.to_owned(),
         value: value.into(),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl KeyService for AwsKms {
