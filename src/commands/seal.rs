@@ -3,7 +3,6 @@
 mod plan;
 mod shred;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use nodeseal_memory::Secret;
@@ -19,27 +18,25 @@ use crate::client::Connection;
 use crate::config::Config;
 use crate::context::gather;
 use crate::failure::Failure;
-use crate::files::{BLOB_MODE, Plaintext, create_all};
+use crate::files::{BLOB_MODE, FileError, Plaintext, create_all};
 use crate::key_text::{KEY_LENGTH, read_key};
 use crate::public_key::hex;
 use crate::report::Report;
 use crate::sealing::{Planned, Sealer};
+use plan::Plan;
 
-/// A key file on its way into a blob.
+/// A key file, and what became of it.
 struct KeyFile {
     path: PathBuf,
     /// Bytes in the file.
     size: u64,
     about: KeyAbout,
-    /// Where the blob goes.
+    /// Where the blob goes, or is.
     target: PathBuf,
-}
-
-/// What became of one.
-#[derive(Default)]
-struct Done {
+    /// Whether its blob is on disk, made now or before.
     sealed: bool,
     public_key: Option<String>,
+    /// Whether the file itself is gone.
     removed: bool,
     failed: Option<Failure>,
 }
@@ -51,49 +48,50 @@ struct Done {
 pub fn run(app: &App, args: &SealArgs) -> Result<Report, Failure> {
     let config = app.config()?;
     check_release(args.release)?;
-    let plan = plan::make(&config, args)?;
-    if plan.files.is_empty() {
-        return Ok(reported(&config, &plan, &[]));
-    }
+    let mut plan = plan::make(&config, args)?;
     let join = read_join(args.join.as_deref())?;
-    let mut done: Vec<Done> = plan.files.iter().map(|_| Done::default()).collect();
+    let to_remove = args.shred && !plan.existing.is_empty();
+    if plan.files.is_empty() && !to_remove {
+        return Ok(reported(&config, &plan));
+    }
     let worked = app.wait_for(async {
         let mut connection = connect(&config).await?;
-        seal_all(&mut connection, &config, join, &plan.files, &mut done).await?;
+        if !plan.files.is_empty() {
+            seal_all(&mut connection, &config, join, &mut plan.files).await?;
+        }
         if args.shred {
-            shred::remove_sealed(&mut connection, &config, &plan.files, &mut done).await?;
+            let files = plan.files.iter_mut().chain(&mut plan.existing);
+            shred::remove_sealed(&mut connection, &config, files).await?;
         }
         Ok(())
     });
-    if let Err(failure) = worked {
+    let mut report = reported(&config, &plan);
+    match worked {
         // Nothing done: the failure is the whole report. Else what is done is told too.
-        if !done.iter().any(|done| done.sealed) {
-            return Err(failure);
+        Err(failure) if !plan.files.iter().any(|file| file.sealed) => Err(failure),
+        Err(failure) => {
+            report.failed = Some(failure);
+            Ok(report)
         }
-        let mut report = reported(&config, &plan, &done);
-        report.failed = Some(failure);
-        return Ok(report);
+        Ok(()) => Ok(report),
     }
-    Ok(reported(&config, &plan, &done))
 }
 
 async fn seal_all(
     connection: &mut Connection,
     config: &Config,
     join: Option<Vec<u8>>,
-    files: &[KeyFile],
-    done: &mut [Done],
+    files: &mut [KeyFile],
 ) -> Result<(), Failure> {
     let mut trail = Trail::new(Kind::Seal, &config.node);
     let mut sealer = Sealer::new(connection, config, gather(config)?, join);
-    let (mut files, mut done) = (files, done);
+    let mut files = files;
     let mut outcome = Ok(());
     while outcome.is_ok() && !files.is_empty() {
         let count = sealer.fitting(files);
-        let (now, later) = files.split_at_checked(count).unwrap_or((files, &[]));
-        let (done_now, done_later) = done.split_at_mut_checked(count).unwrap_or_default();
-        outcome = seal_some(&mut sealer, now, done_now, &mut trail).await;
-        (files, done) = (later, done_later);
+        let (now, later) = files.split_at_mut_checked(count).unwrap_or_default();
+        outcome = seal_some(&mut sealer, now, &mut trail).await;
+        files = later;
     }
     recorded(trail, config, outcome.map(|()| sealer.reports))?;
     Ok(())
@@ -102,30 +100,29 @@ async fn seal_all(
 /// Seals what fits one request.
 async fn seal_some(
     sealer: &mut Sealer<'_>,
-    files: &[KeyFile],
-    done: &mut [Done],
+    files: &mut [KeyFile],
     trail: &mut Trail,
 ) -> Result<(), Failure> {
     let (mut to_write, mut places) = (Vec::new(), Vec::new());
     let sealed = sealer.seal(files).await?;
-    for ((file, done), sealed) in files.iter().zip(done).zip(sealed) {
+    for (file, sealed) in files.iter_mut().zip(sealed) {
         match sealed {
             Ok(blob) => {
                 trail.done(Some(&file.about.name), &blob);
-                done.public_key = public_key(&blob);
+                file.public_key = public_key(&blob);
                 to_write.push((file.target.clone(), blob));
-                places.push(done);
+                places.push(file);
             }
             Err(refusal) => {
                 trail.refused(&file.about.name, None, &refusal);
-                done.failed = Some(Failure::from(refusal).of(file.path.display()));
+                file.failed = Some(Failure::from(refusal).of(file.path.display()));
             }
         }
     }
-    for (done, written) in places.into_iter().zip(create_all(to_write, BLOB_MODE)) {
+    for (file, written) in places.into_iter().zip(create_all(to_write, BLOB_MODE)) {
         match written {
-            Ok(()) => done.sealed = true,
-            Err(error) => done.failed = Some(error.into()),
+            Ok(()) => file.sealed = true,
+            Err(error) => file.failed = Some(error.into()),
         }
     }
     Ok(())
@@ -137,32 +134,38 @@ fn public_key(blob: &[u8]) -> Option<String> {
 }
 
 impl KeyFile {
-    fn key_length(&self) -> u64 {
-        match self.about.key_type {
+    /// Length in bytes of the key, if the file holds one of this type.
+    fn key_length(&self, key_type: KeyType) -> u64 {
+        match key_type {
             KeyType::Opaque => self.size,
             _ => KEY_LENGTH as u64,
         }
     }
 
-    /// Reads the key out of an open file of that name.
-    fn read(&self, plaintext: &Plaintext, key: &mut [u8]) -> Result<(), Failure> {
+    /// Reads the key out of the open file.
+    fn read(
+        &self,
+        plaintext: &Plaintext,
+        key_type: KeyType,
+        key: &mut [u8],
+    ) -> Result<(), Failure> {
         let content = plaintext.read()?;
         if content.len() as u64 != self.size {
             let path = self.path.clone();
-            return Err(crate::files::FileError::Changed { path }.into());
+            return Err(FileError::Changed { path }.into());
         }
-        read_key(self.about.key_type, content.expose(), key).map_err(|error| {
+        read_key(key_type, content.expose(), key).map_err(|error| {
             let message = format!("{}: {error}", self.path.display());
             Failure::new(Class::Misuse, "not-a-key", message)
         })
     }
 
-    /// The key in an open file of that name.
-    fn key(&self, plaintext: &Plaintext) -> Result<Secret, Failure> {
-        let length = usize::try_from(self.key_length()).unwrap_or(usize::MAX);
+    /// The key in the open file.
+    fn key(&self, plaintext: &Plaintext, key_type: KeyType) -> Result<Secret, Failure> {
+        let length = usize::try_from(self.key_length(key_type)).unwrap_or(usize::MAX);
         let mut key = Secret::zeroed(length)
             .map_err(|error| Failure::new(Class::Internal, "locked-memory", error.to_string()))?;
-        self.read(plaintext, key.expose_mut())?;
+        self.read(plaintext, key_type, key.expose_mut())?;
         Ok(key)
     }
 }
@@ -176,11 +179,12 @@ impl Planned for KeyFile {
     }
 
     fn length(&self) -> u32 {
-        u32::try_from(self.key_length()).unwrap_or(u32::MAX)
+        u32::try_from(self.key_length(self.about.key_type)).unwrap_or(u32::MAX)
     }
 
     fn fill(&self, place: &mut [u8]) -> Result<(), Failure> {
-        self.read(&Plaintext::open(&self.path, plan::MAX_KEY_FILE)?, place)
+        let plaintext = Plaintext::open(&self.path, plan::MAX_KEY_FILE)?;
+        self.read(&plaintext, self.about.key_type, place)
     }
 }
 
@@ -220,65 +224,53 @@ pub fn read_join(path: Option<&Path>) -> Result<Option<Vec<u8>>, Failure> {
     }
 }
 
-fn reported(config: &Config, plan: &plan::Plan, done: &[Done]) -> Report {
+fn reported(config: &Config, plan: &Plan) -> Report {
     let mut text = String::new();
-    let (mut sealed, mut failed) = (Vec::new(), Vec::new());
+    let (mut sealed, mut existing, mut failed) = (Vec::new(), Vec::new(), Vec::new());
     let mut first = None;
-    let mut by_type: BTreeMap<&str, usize> = BTreeMap::new();
-    for (file, done) in plan.files.iter().zip(done) {
-        let (path, target) = (
-            file.path.display().to_string(),
-            file.target.display().to_string(),
-        );
-        if done.sealed {
-            let removed = if done.removed {
+    for (file, is_new) in plan.all() {
+        let KeyFile { path, target, .. } = file;
+        let name = &file.about.name;
+        let (path, target) = (path.display().to_string(), target.display().to_string());
+        if file.sealed {
+            let new = if is_new { "" } else { " already" };
+            let removed = if file.removed {
                 ", plaintext removed"
             } else {
                 ""
             };
-            text.push_str(&format!(
-                "{}: sealed in {target}{removed}\n",
-                file.about.name
-            ));
-            *by_type.entry(file.about.key_type.name()).or_default() += 1;
-            sealed.push(json!({
-                "name": file.about.name,
-                "type": file.about.key_type.name(),
-                "public_key": done.public_key,
+            text.push_str(&format!("{name}: sealed{new} in {target}{removed}\n"));
+            let list = if is_new { &mut sealed } else { &mut existing };
+            list.push(json!({
+                "name": name,
+                "type": is_new.then(|| file.about.key_type.name()),
+                "public_key": file.public_key,
                 "file": path,
                 "blob": target,
-                "removed": done.removed,
+                "removed": file.removed,
             }));
         }
-        if let Some(failure) = &done.failed {
-            text.push_str(&format!("{}: {}\n", file.about.name, failure.message));
-            failed.push(json!({ "name": file.about.name, "file": path, "error": failure.json() }));
+        if let Some(failure) = &file.failed {
+            text.push_str(&format!("{name}: {}\n", failure.message));
+            failed.push(json!({ "name": name, "file": path, "error": failure.json() }));
             first.get_or_insert(failure);
         }
     }
-    for path in &plan.skipped {
-        text.push_str(&format!("{}: is sealed already\n", path.display()));
-    }
     if plan.passed_over > 0 {
+        let count = plan.passed_over;
         text.push_str(&format!(
-            "{} other files are no key files; --all seals all\n",
-            plan.passed_over
+            "{count} other files are no key files; --all seals all\n"
         ));
     }
-    let skipped: Vec<_> = plan
-        .skipped
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect();
     Report {
         json: json!({
             "node": config.node,
             "sealed": sealed,
+            "existing": existing,
             "failed": failed,
-            "skipped": skipped,
             "passed_over": plan.passed_over,
         }),
         text,
-        failed: first.map(|first| Failure::some_of(failed.len(), plan.files.len(), first)),
+        failed: first.map(|first| Failure::some_of(failed.len(), plan.all().count(), first)),
     }
 }

@@ -21,10 +21,18 @@ pub const MAX_KEY_FILE: u64 = MAX_BLOB as u64 - (64 << 10);
 pub struct Plan {
     /// Files to seal.
     pub files: Vec<KeyFile>,
-    /// Files whose keys are sealed already, where those are to be passed over.
-    pub skipped: Vec<PathBuf>,
+    /// Files whose keys are sealed already, where those are not to be sealed again.
+    pub existing: Vec<KeyFile>,
     /// Files that are no key files.
     pub passed_over: usize,
+}
+
+impl Plan {
+    /// Every file, with whether it was to be sealed now.
+    pub fn all(&self) -> impl Iterator<Item = (&KeyFile, bool)> {
+        let existing = self.existing.iter().map(|file| (file, false));
+        self.files.iter().map(|file| (file, true)).chain(existing)
+    }
 }
 
 /// Makes the plan.
@@ -47,11 +55,8 @@ pub fn make(config: &Config, args: &SealArgs) -> Result<Plan, Failure> {
             Some(directory) => directory.join(format!("{name}{BLOB_SUFFIX}")),
             None => config.blob_path(&name),
         };
-        if target.symlink_metadata().is_ok() {
-            if args.skip_existing {
-                plan.skipped.push(path);
-                continue;
-            }
+        let exists = target.symlink_metadata().is_ok();
+        if exists && !args.skip_existing {
             return Err(FileError::Exists { path: target }.into());
         }
         let configured = config.entry(&name).and_then(|entry| entry.key_type);
@@ -60,7 +65,7 @@ pub fn make(config: &Config, args: &SealArgs) -> Result<Plan, Failure> {
             true => Plaintext::open_to_remove(&path, MAX_KEY_FILE)?,
             false => Plaintext::open(&path, MAX_KEY_FILE)?,
         };
-        plan.files.push(KeyFile {
+        let file = KeyFile {
             size: plaintext.size(),
             path,
             about: KeyAbout {
@@ -69,7 +74,15 @@ pub fn make(config: &Config, args: &SealArgs) -> Result<Plan, Failure> {
                 release: args.release,
             },
             target,
-        });
+            sealed: exists,
+            public_key: None,
+            removed: false,
+            failed: None,
+        };
+        match exists {
+            true => plan.existing.push(file),
+            false => plan.files.push(file),
+        }
     }
     Ok(plan)
 }

@@ -1,11 +1,12 @@
 //! `--shred`: plaintext is removed once its blob, as it is on disk, was opened and compared with it.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use nodeseal_wire::message::Class;
+use nodeseal_wire::blob::Blob;
+use nodeseal_wire::message::{Class, Refusal};
 
-use super::{Done, KeyFile, plan};
+use super::{KeyFile, plan};
 use crate::audit::{Kind, Trail};
-use crate::client::{BlobSource, Connection, open_blobs};
+use crate::client::{BlobSource, Connection, Opened, open_blobs};
 use crate::commands::recorded;
 use crate::config::Config;
 use crate::context::gather;
@@ -19,66 +20,53 @@ use crate::files::Plaintext;
 pub async fn remove_sealed(
     connection: &mut Connection,
     config: &Config,
-    files: &[KeyFile],
-    done: &mut [Done],
+    files: impl Iterator<Item = &mut KeyFile>,
 ) -> Result<(), Failure> {
-    let mut places = Vec::new();
-    let mut sources = Vec::new();
-    for (place, (file, done)) in files.iter().zip(&*done).enumerate() {
-        if done.sealed {
-            places.push(place);
-            sources.push(BlobSource {
-                path: file.target.clone(),
-                name: Some(file.about.name.clone()),
-            });
-        }
-    }
+    let mut files: Vec<_> = files.filter(|file| file.sealed).collect();
+    let source = |file: &&mut KeyFile| BlobSource {
+        path: file.target.clone(),
+        name: Some(file.about.name.clone()),
+    };
+    let sources = files.iter().map(source).collect();
     let mut trail = Trail::new(Kind::Open, &config.node);
-    let context = gather(config)?;
-    let opened = open_blobs(
-        connection,
-        &config.node,
-        context,
-        sources,
-        |index, opened| {
-            let place = places.get(index).copied().unwrap_or(usize::MAX);
-            let (Some(file), Some(done)) = (files.get(place), done.get_mut(place)) else {
-                return Ok(());
-            };
-            let name = &file.about.name;
-            let result = match opened {
-                Ok(opened) => {
-                    trail.done(Some(name), opened.blob);
-                    remove_if_equal(file, opened.key)
-                }
-                Err(refusal) => {
-                    trail.refused(name, Some(&file.target), &refusal);
-                    Err(Failure::from(refusal).of(file.target.display()))
-                }
-            };
-            match result {
-                Ok(()) => done.removed = true,
-                Err(failure) => done.failed = Some(failure),
+    let (node, context) = (&config.node, gather(config)?);
+    let opened = open_blobs(connection, node, context, sources, |index, opened| {
+        if let Some(file) = files.get_mut(index) {
+            match remove_if_equal(file, opened, &mut trail) {
+                Ok(()) => file.removed = true,
+                Err(failure) => file.failed = Some(failure),
             }
-            Ok::<_, Failure>(())
-        },
-    );
+        }
+        Ok::<_, Failure>(())
+    });
     let opened = opened.await;
     recorded(trail, config, opened)?;
     Ok(())
 }
 
-fn remove_if_equal(file: &KeyFile, opened: &[u8]) -> Result<(), Failure> {
-    let plaintext = Plaintext::open_to_remove(&file.path, plan::MAX_KEY_FILE)?;
-    let key = file.key(&plaintext)?;
-    verify_slices_are_equal(key.expose(), opened).map_err(|_| {
+fn remove_if_equal(
+    file: &KeyFile,
+    opened: Result<Opened<'_>, Refusal>,
+    trail: &mut Trail,
+) -> Result<(), Failure> {
+    let name = &file.about.name;
+    let opened = opened.map_err(|refusal| {
+        trail.refused(name, Some(&file.target), &refusal);
+        Failure::from(refusal).of(file.target.display())
+    })?;
+    trail.done(Some(name), opened.blob);
+    let different = || {
         let message = format!(
             "{}: was kept: its blob {} does not hold the same key",
             file.path.display(),
             file.target.display()
         );
         Failure::new(Class::Internal, "changed", message)
-    })?;
+    };
+    let header = Blob::parse(opened.blob).map_err(|_| different())?.header;
+    let plaintext = Plaintext::open_to_remove(&file.path, plan::MAX_KEY_FILE)?;
+    let key = file.key(&plaintext, header.key_type)?;
+    verify_slices_are_equal(key.expose(), opened.key).map_err(|_| different())?;
     plaintext.remove()?;
     Ok(())
 }
