@@ -79,7 +79,8 @@ fn is_positive(condition: &Condition) -> bool {
 
 /// Names that a statement lists, for comparison with those of another.
 pub(super) fn names(statement: &Statement) -> Vec<&str> {
-    let listed = match statement.principal.as_ref().map(|p| &p.who) {
+    let principal = statement.principal.as_ref().filter(|p| !p.negated);
+    let listed = match principal.map(|p| &p.who) {
         Some(Who::Listed { aws, .. }) => aws.iter().map(String::as_str).collect(),
         _ => Vec::new(),
     };
