@@ -1,15 +1,15 @@
 //! The command line: one file a subcommand.
 
+mod aws_kms;
+mod credential;
+mod imds;
 mod nsm;
 
 use std::io::Write;
-use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use nodeseal_sim::interposer;
-use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Simulators of the services nodeseal talks to, for tests and CI. Nothing real trusts what they sign.
@@ -24,6 +24,12 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// AWS KMS over HTTPS, with policies, attestation and faults on demand
+    AwsKms(aws_kms::Arguments),
+    /// Make an access key the simulated services know
+    Credential(credential::Arguments),
+    /// The instance metadata service, with expiring credentials
+    Imds(imds::Arguments),
     /// A Nitro Security Module behind a unix socket
     Nsm(nsm::Arguments),
     TpmInterposer(interposer::command::Arguments),
@@ -51,6 +57,9 @@ pub fn run(cli: Cli) -> ExitCode {
 
 fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
+        Command::AwsKms(arguments) => in_runtime(aws_kms::run(arguments)),
+        Command::Credential(arguments) => credential::run(&arguments),
+        Command::Imds(arguments) => in_runtime(imds::run(arguments)),
         Command::Nsm(arguments) => in_runtime(nsm::run(arguments)),
         Command::TpmInterposer(arguments) => Ok(interposer::command::run(arguments)?),
     }
@@ -80,12 +89,4 @@ async fn until_asked_to_stop() -> Result<(), Failure> {
         _ = interrupt.recv() => {}
     }
     Ok(())
-}
-
-/// Listens on `path`, replacing a socket nobody listens on any more.
-fn bind_unix(path: &Path) -> Result<UnixListener, Failure> {
-    if UnixStream::connect(path).is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionRefused) {
-        std::fs::remove_file(path)?;
-    }
-    UnixListener::bind(path).map_err(|error| format!("{}: {error}", path.display()).into())
 }

@@ -61,6 +61,25 @@ impl Timestamp {
         (point.to_string() == text).then_some(point)
     }
 
+    /// `Sun, 30 Aug 2015 12:36:00 GMT`, as HTTP's Date header has it (RFC 9110 section 5.6.7).
+    #[must_use]
+    pub fn http(self) -> String {
+        const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+        const MONTHS: [&str; 12] = [
+            "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+        ];
+        let pick = |names: &[&'static str], at: u64| {
+            usize::try_from(at)
+                .ok()
+                .and_then(|at| names.get(at).copied())
+                .unwrap_or_default()
+        };
+        let (y, m, d, h, min, s) = self.civil();
+        let day = pick(&DAYS, self.seconds() / 86_400 % 7);
+        let month = pick(&MONTHS, m - 1);
+        format!("{day}, {d:02} {month} {y:04} {h:02}:{min:02}:{s:02} GMT")
+    }
+
     /// Content of an X.509 time (RFC 5280 section 4.1.2.5): whether UTCTime, and its text.
     pub(crate) fn x509(self) -> (bool, String) {
         let (y, m, d, h, min, s) = self.civil();
@@ -185,6 +204,7 @@ mod tests {
         let point = Timestamp::from_seconds(1_440_938_160);
         assert_eq!(point.to_string(), "2015-08-30T12:36:00Z");
         assert_eq!(point.basic(), "20150830T123600Z");
+        assert_eq!(point.http(), "Sun, 30 Aug 2015 12:36:00 GMT");
         assert_eq!(point.x509(), (true, "150830123600Z".to_owned()));
         let leap = Timestamp::parse_rfc3339("2000-02-29T23:59:59Z").unwrap();
         assert_eq!(leap.seconds(), 951_868_799);

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
+use nodeseal_sim::http::bind_unix;
 use nodeseal_sim::nsm::{MapEncoding, Measurements, NsmConfig, NsmSimulator, serve};
 use nodeseal_sim::pki::NitroRoot;
 use nodeseal_sim::time::Clock;
@@ -104,7 +105,8 @@ pub struct Arguments {
 /// Serves until asked to stop.
 pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     let nsm = Arc::new(arguments.platform.boot()?);
-    let listener = super::bind_unix(&arguments.socket)?;
+    let listener = bind_unix(&arguments.socket)
+        .map_err(|error| format!("{}: {error}", arguments.socket.display()))?;
     ready(&serde_json::json!({
         "socket": arguments.socket,
         "module_id": nsm.module_id(),

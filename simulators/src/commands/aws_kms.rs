@@ -1,0 +1,106 @@
+//! `nodeseal-sim aws-kms`: AWS KMS over HTTPS.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use nodeseal_sim::credentials::CredentialDirectory;
+use nodeseal_sim::http::{Endpoint, Listener};
+use nodeseal_sim::kms::{CmsShape, Kms, KmsConfig, Server, serve_admin};
+use nodeseal_sim::pki::{NitroRoot, TlsAuthority};
+use nodeseal_sim::time::Clock;
+
+use super::{Failure, ready, until_asked_to_stop};
+
+/// Arguments of `aws-kms`.
+#[derive(Args)]
+pub struct Arguments {
+    /// Directory of this service's state: keys and trail; made if missing
+    #[arg(long, value_name = "DIRECTORY")]
+    state: PathBuf,
+    /// Address to listen on
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// Where faults are ordered: unix:PATH or ADDRESS:PORT
+    #[arg(long, default_value = "127.0.0.1:0")]
+    admin: Endpoint,
+    /// Region
+    #[arg(long, default_value = "us-east-1")]
+    region: String,
+    /// Account number
+    #[arg(long, default_value = "111122223333")]
+    account: String,
+    /// Directory of credentials, shared with `imds` and `credential` [default: STATE/credentials]
+    #[arg(long, value_name = "DIRECTORY")]
+    credentials: Option<PathBuf>,
+    /// Directory of the root attestation documents must verify under, shared with `nsm` [default: STATE]
+    #[arg(long, value_name = "DIRECTORY")]
+    root: Option<PathBuf>,
+    /// Directory of the TLS authority (tls-ca.pem, tls-ca.key), made if missing [default: STATE]
+    #[arg(long, value_name = "DIRECTORY")]
+    tls: Option<PathBuf>,
+    /// A further name for the TLS certificate; may be repeated
+    #[arg(long, value_name = "NAME")]
+    name: Vec<String>,
+    /// File the trail is appended to [default: STATE/trail.jsonl]
+    #[arg(long, value_name = "FILE")]
+    trail: Option<PathBuf>,
+    /// Shape of answers to recipients
+    #[arg(long, value_enum, default_value_t = Shape::Chunked)]
+    cms: Shape,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Shape {
+    Chunked,
+    Primitive,
+    ManyChunks,
+}
+
+/// Serves until asked to stop.
+pub async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let clock = Clock::system();
+    let state = &arguments.state;
+    let credentials = arguments
+        .credentials
+        .unwrap_or_else(|| state.join("credentials"));
+    let root = NitroRoot::in_directory(arguments.root.as_ref().unwrap_or(state), clock.now())?;
+    let tls = arguments.tls.as_ref().unwrap_or(state);
+    let authority = TlsAuthority::in_directory(tls, clock.now())?;
+    let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"]
+        .map(str::to_owned)
+        .to_vec();
+    names.push(format!("kms.{}.amazonaws.com", arguments.region));
+    names.extend(arguments.name);
+    let kms = Arc::new(Kms::open(KmsConfig {
+        directory: state.clone(),
+        region: arguments.region,
+        account: arguments.account,
+        attestation_root: root.certificate().to_vec(),
+        credentials: CredentialDirectory::at(&credentials)?,
+        trail: arguments.trail,
+        cms: match arguments.cms {
+            Shape::Chunked => CmsShape::Chunked,
+            Shape::Primitive => CmsShape::Primitive,
+            Shape::ManyChunks => CmsShape::ManyChunks,
+        },
+        clock,
+    })?);
+    let server = Server::bind(kms.clone(), arguments.listen, authority, names).await?;
+    let admin = Listener::bind(&arguments.admin).await?;
+    ready(&serde_json::json!({
+        "endpoint": format!("https://{}", server.address()?),
+        "admin": admin.name()?,
+        "ca": tls.join("tls-ca.pem"),
+        "credentials": credentials,
+        "region": kms.region(),
+        "trail": kms.trail_path(),
+    }))?;
+    tokio::select! {
+        result = server.serve() => result?,
+        result = serve_admin(admin, kms) => result?,
+        result = until_asked_to_stop() => result?,
+    }
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! Answer bodies: whole, slow, endless, or cut off.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use hyper::body::{Body, Bytes, Frame, SizeHint};
+use tokio::time::Sleep;
+
+use super::faults::{DropMoment, Fault};
+
+/// Between two pieces of an endless body; each piece is [`FILLER`].
+const ENDLESS_PAUSE: Duration = Duration::from_millis(1);
+static FILLER: [u8; 4096] = [b' '; 4096];
+
+/// The body of an answer.
+pub(super) struct AnswerBody {
+    rest: Bytes,
+    pace: Pace,
+}
+
+enum Pace {
+    AtOnce,
+    ByteByByte {
+        pause: Duration,
+        sleep: Pin<Box<Sleep>>,
+    },
+    Endless {
+        sleep: Pin<Box<Sleep>>,
+    },
+    /// Half of it, then the connection breaks.
+    CutOff {
+        halfway: bool,
+    },
+}
+
+impl AnswerBody {
+    /// `bytes`, delivered as `fault` says.
+    pub(super) fn new(bytes: Bytes, fault: Option<&Fault>) -> Self {
+        let pace = match fault {
+            Some(Fault::SlowBody { milliseconds }) => {
+                let pause = Duration::from_millis(*milliseconds);
+                let sleep = Box::pin(tokio::time::sleep(pause));
+                Pace::ByteByByte { pause, sleep }
+            }
+            Some(Fault::EndlessBody) => Pace::Endless {
+                sleep: Box::pin(tokio::time::sleep(ENDLESS_PAUSE)),
+            },
+            Some(Fault::Drop {
+                when: DropMoment::Body,
+            }) => Pace::CutOff { halfway: false },
+            _ => Pace::AtOnce,
+        };
+        Self { rest: bytes, pace }
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let this = &mut *self;
+        let piece = match &mut this.pace {
+            Pace::AtOnce => std::mem::take(&mut this.rest),
+            Pace::ByteByByte { pause, sleep } => {
+                if this.rest.is_empty() {
+                    return Poll::Ready(None);
+                }
+                ready!(sleep.as_mut().poll(context));
+                sleep.set(tokio::time::sleep(*pause));
+                this.rest.split_to(1)
+            }
+            Pace::Endless { sleep } => {
+                if this.rest.is_empty() {
+                    ready!(sleep.as_mut().poll(context));
+                    sleep.set(tokio::time::sleep(ENDLESS_PAUSE));
+                    Bytes::from_static(&FILLER)
+                } else {
+                    std::mem::take(&mut this.rest)
+                }
+            }
+            Pace::CutOff { halfway } => {
+                if *halfway {
+                    let broken = io::Error::new(io::ErrorKind::ConnectionAborted, "cut off");
+                    return Poll::Ready(Some(Err(broken)));
+                }
+                *halfway = true;
+                this.rest.split_to(this.rest.len() / 2)
+            }
+        };
+        if piece.is_empty() {
+            return Poll::Ready(None);
+        }
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.pace {
+            Pace::Endless { .. } => SizeHint::default(),
+            _ => SizeHint::with_exact(self.rest.len() as u64),
+        }
+    }
+}
