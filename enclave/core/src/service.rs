@@ -17,6 +17,7 @@ use nodeseal_wire::message::{Class, Fact, PROTOCOL, Refusal, Reply, Request, Sta
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
+use crate::evidence::{AttestationRequest, Attester};
 use crate::keyring::Keyring;
 use crate::refusal::refuse;
 use held::HeldKeys;
@@ -50,6 +51,8 @@ pub struct About {
     pub software: String,
     /// Protections in force.
     pub facts: Vec<Fact>,
+    /// What proves what it runs, where there is such a thing.
+    pub attester: Option<Arc<dyn Attester>>,
 }
 
 /// One trusted side: everything its connections share.
@@ -65,7 +68,7 @@ pub struct TrustedSide {
 /// Bytes beside a reply.
 enum Payload {
     None,
-    Blobs(Vec<u8>),
+    Public(Vec<u8>),
     Keys(Secret),
 }
 
@@ -73,7 +76,7 @@ impl Payload {
     fn bytes(&self) -> &[u8] {
         match self {
             Self::None => &[],
-            Self::Blobs(blobs) => blobs,
+            Self::Public(bytes) => bytes,
             Self::Keys(keys) => keys.expose(),
         }
     }
@@ -187,14 +190,7 @@ impl TrustedSide {
                     self.lock();
                     Ok((Reply::Locked, Payload::None))
                 }
-                Request::Evidence { .. } => Err(refuse(
-                    Class::Misuse,
-                    "no-evidence",
-                    format!(
-                        "a {} trusted side has no evidence to give",
-                        self.about.provider
-                    ),
-                )),
+                Request::Evidence { nonce } => self.evidence(&nonce).await,
                 Request::Hello { .. } => Err(refuse(
                     Class::Misuse,
                     "bad-hello",
@@ -213,6 +209,23 @@ impl TrustedSide {
             self.refused.fetch_add(1, Relaxed);
             (Reply::Refused(refusal), Payload::None)
         })
+    }
+
+    async fn evidence(&self, nonce: &[u8]) -> Result<(Reply, Payload), Refusal> {
+        let Some(attester) = &self.about.attester else {
+            let message = format!(
+                "a {} trusted side has no attestation document to give",
+                self.about.provider
+            );
+            return Err(refuse(Class::Misuse, "no-evidence", message));
+        };
+        let request = AttestationRequest {
+            nonce: Some(nonce),
+            ..AttestationRequest::default()
+        };
+        let document = attester.attest(request).await?;
+        let kind = attester.kind().to_owned();
+        Ok((Reply::Evidence { kind }, Payload::Public(document)))
     }
 
     fn status(&self) -> Status {

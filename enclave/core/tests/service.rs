@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use nodeseal_core::crypto::random_key;
+use nodeseal_core::evidence::{AttestError, AttestationRequest, Attester};
 use nodeseal_core::keyring::Keyring;
 use nodeseal_core::lock::{BoxFuture, KeyService, LockContext, NewLock, OpenedLock};
 use nodeseal_core::service::{About, ConnectionError, Limits, TrustedSide};
@@ -64,6 +65,22 @@ impl KeyService for Open {
                 facts: Vec::new(),
             })
         })
+    }
+}
+
+/// Evidence that is the nonce itself.
+struct Echo;
+
+impl Attester for Echo {
+    fn kind(&self) -> &'static str {
+        "echo"
+    }
+
+    fn attest<'a>(
+        &'a self,
+        request: AttestationRequest<'a>,
+    ) -> BoxFuture<'a, Result<Vec<u8>, AttestError>> {
+        Box::pin(async move { Ok(request.nonce.unwrap_or_default().to_vec()) })
     }
 }
 
@@ -174,6 +191,7 @@ fn side_with(limits: Limits) -> (Arc<TrustedSide>, Arc<Open>) {
         provider: "test",
         software: "test 1".into(),
         facts: Vec::new(),
+        attester: Some(Arc::new(Echo)),
     };
     let side = TrustedSide::new(Keyring::new(vec![service.clone()]), about, limits);
     (side, service)
@@ -377,6 +395,23 @@ async fn a_payload_that_is_not_what_the_request_speaks_of_is_refused() {
         refusal.message,
         "the request speaks of 10 bytes of payload, it came with 11"
     );
+}
+
+#[tokio::test]
+async fn evidence_carries_the_nonce_it_was_asked_with() {
+    let (side, _) = side();
+    let mut client = Client::greeted(&side).await;
+    let request = Request::Evidence {
+        nonce: vec![1, 2, 3],
+    };
+    let (reply, document) = client.ask(&request, &[]).await;
+    assert_eq!(
+        reply,
+        Reply::Evidence {
+            kind: "echo".into()
+        }
+    );
+    assert_eq!(document, [1, 2, 3]);
 }
 
 #[tokio::test]

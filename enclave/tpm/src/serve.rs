@@ -114,6 +114,7 @@ async fn run(
             provider: "tpm",
             software: concat!("nodeseal-tpm ", env!("CARGO_PKG_VERSION")).to_owned(),
             facts,
+            attester: None,
         },
         Limits::default(),
     );

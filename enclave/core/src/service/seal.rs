@@ -83,7 +83,7 @@ impl TrustedSide {
             outcomes,
             data_keys: reports,
         };
-        Ok((Reply::Sealed(batch), Payload::Blobs(blobs)))
+        Ok((Reply::Sealed(batch), Payload::Public(blobs)))
     }
 
     async fn target(
