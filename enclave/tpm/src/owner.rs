@@ -215,6 +215,3 @@ fn jittered(pause_ms: u64) -> Duration {
     let half = pause_ms / 2;
     Duration::from_millis(half.saturating_add(half.saturating_mul(u64::from(random)) / 255))
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,3 +1,4 @@
+//! Configurations as an operator writes them.
 #![allow(clippy::unwrap_used)]
 use super::*;
 
@@ -68,7 +69,7 @@ fn the_example_in_deploy_is_a_configuration() {
         env!("CARGO_MANIFEST_DIR"),
         "/../../deploy/nodeseal-tpm.toml"
     );
-    // The example's account is made by deploy/nodeseal.sysusers, not here.
+    // The example's account is made by deploy/nodeseal-tpm.sysusers, not here.
     let text = read_text(Path::new(example)).unwrap();
     let text = text.replace("\nuser = \"nodeseal-tpm\"", "\nuser = \"root\"");
     let directory = tempfile::tempdir().unwrap();

@@ -50,6 +50,8 @@ fn rules(needs: &Needs<'_>) -> Result<RulesetCreated, RulesetError> {
     }
     // Removing the socket at the end; a directory shared with others is not worth it.
     if let Some(directory) = needs.socket.and_then(Path::parent) {
+        let here = directory == Path::new("");
+        let directory = if here { Path::new(".") } else { directory };
         rules = allow(rules, directory, AccessFs::RemoveFile.into())?;
     }
     // systemd hears of readiness on a socket, which is connected to and not opened: no rule needed.

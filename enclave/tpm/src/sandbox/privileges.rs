@@ -52,7 +52,11 @@ pub fn drop_all(needs: &Needs<'_>, keep: CapabilitySet) -> Result<Vec<Fact>, San
         permitted: keep,
         inheritable: CapabilitySet::empty(),
     };
-    set_capabilities(None, kept).map_err(gave_up("give up capabilities"))?;
+    let held = capabilities(None).map_err(gave_up("read capabilities"))?;
+    // Under the systemd unit there are none, and the system call is not allowed.
+    if !(held.permitted | held.effective | held.inheritable).is_empty() {
+        set_capabilities(None, kept).map_err(gave_up("give up capabilities"))?;
+    }
     set_no_new_privs(true).map_err(gave_up("refuse new privileges"))?;
     let (uid, gid) = (geteuid().as_raw(), rustix::process::getegid().as_raw());
     Ok(vec![
