@@ -3,7 +3,7 @@
 //! docs/cli.md is its reference; `nodeseal init` writes one with comments.
 
 mod address;
-mod duration;
+pub mod duration;
 mod key;
 
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use nodeseal_wire::message::WaySpec;
 use serde::Deserialize;
 
 use crate::audit::AuditSettings;
+use crate::egress::EgressSettings;
 use crate::run::RunSettings;
 
 pub use address::Address;
@@ -50,6 +51,9 @@ pub struct Config {
     /// Where every open, refusal, seal and generate is recorded.
     #[serde(default)]
     pub audit: AuditSettings,
+    /// How the trusted side gets out to key management services.
+    #[serde(default)]
+    pub egress: EgressSettings,
 }
 
 /// Where the trusted side is, and how long it may take.
@@ -144,6 +148,7 @@ impl Config {
         config.policies = config.policies.map(|policies| base.join(policies));
         config.trusted.address.resolve(base);
         config.audit.resolve(base);
+        config.egress.resolve(base);
         for entry in &mut config.entries {
             entry.resolve(base, &config.keys);
         }
@@ -155,7 +160,12 @@ impl Config {
         at_most("[[way]] entries", self.ways.len(), MAX_WAYS)?;
         for (index, way) in self.ways.iter().enumerate() {
             way.check()?;
-            if self.ways.iter().skip(index + 1).any(|w| w.label == way.label) {
+            if self
+                .ways
+                .iter()
+                .skip(index + 1)
+                .any(|w| w.label == way.label)
+            {
                 return Err(format!("two ways have the label {:?}", way.label));
             }
         }
@@ -215,7 +225,10 @@ impl Way {
             return Err(format!("way {:?} has no locks", self.label));
         }
         at_most("locks of a way", self.locks.len(), MAX_LOCKS)?;
-        let has_tpm = self.locks.iter().any(|lock| matches!(lock, LockEntry::Tpm {}));
+        let has_tpm = self
+            .locks
+            .iter()
+            .any(|lock| matches!(lock, LockEntry::Tpm {}));
         for lock in &self.locks {
             let LockEntry::AwsKms { key, attested } = lock else {
                 continue;

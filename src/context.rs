@@ -7,6 +7,7 @@ use nodeseal_wire::message::{Context, SignedPolicy};
 use serde::{Deserialize, Deserializer, de::Error};
 
 use crate::config::Config;
+use crate::supplies::Supplies;
 
 /// A file in the policies' directory is not a signed policy.
 #[derive(Debug, thiserror::Error)]
@@ -33,15 +34,16 @@ struct PolicyFile {
 ///
 /// # Errors
 /// When a policy cannot be read.
-pub fn gather(config: &Config) -> Result<Context, ContextError> {
+pub fn gather(config: &Config) -> Result<Supplies, ContextError> {
     let policies = match &config.policies {
         Some(directory) => read_policies(directory)?,
         None => Vec::new(),
     };
-    Ok(Context {
+    let context = Context {
         policies,
         ..Context::default()
-    })
+    };
+    Ok(Supplies::new(context, &config.egress))
 }
 
 fn read_policies(directory: &Path) -> Result<Vec<SignedPolicy>, ContextError> {
@@ -58,17 +60,28 @@ fn read_policies(directory: &Path) -> Result<Vec<SignedPolicy>, ContextError> {
     let read = |path: &PathBuf| {
         let text = std::fs::read_to_string(path)
             .map_err(|error| at(path)(format!("cannot be read: {error}")))?;
-        let PolicyFile { bank, pcrs, approved, signature } = serde_json::from_str(&text)
+        let PolicyFile {
+            bank,
+            pcrs,
+            approved,
+            signature,
+        } = serde_json::from_str(&text)
             .map_err(|error| at(path)(format!("is no signed policy: {error}")))?;
-        Ok(SignedPolicy { bank, pcrs, approved, signature })
+        Ok(SignedPolicy {
+            bank,
+            pcrs,
+            approved,
+            signature,
+        })
     };
     paths.iter().map(read).collect()
 }
 
 fn bank<'de, D: Deserializer<'de>>(from: D) -> Result<PcrBank, D::Error> {
     let name = String::deserialize(from)?;
-    PcrBank::from_name(&name)
-        .ok_or_else(|| D::Error::custom(format!("expected \"sha256\" or \"sha384\", found {name:?}")))
+    PcrBank::from_name(&name).ok_or_else(|| {
+        D::Error::custom(format!("expected \"sha256\" or \"sha384\", found {name:?}"))
+    })
 }
 
 fn from_hex<'de, const N: usize, D: Deserializer<'de>>(from: D) -> Result<[u8; N], D::Error> {

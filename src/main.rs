@@ -4,11 +4,13 @@
 //! connection, [`sealing`] and [`selection`] of keys, [`files`], [`run`] the node, [`audit`], [`report`] and [`failure`].
 
 mod audit;
+mod aws;
 mod cli;
 mod client;
 mod commands;
 mod config;
 mod context;
+mod egress;
 mod failure;
 mod files;
 mod hints;
@@ -18,6 +20,7 @@ mod report;
 mod run;
 mod sealing;
 mod selection;
+mod supplies;
 
 use std::process::ExitCode;
 

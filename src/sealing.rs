@@ -4,13 +4,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use nodeseal_memory::Secret;
 use nodeseal_wire::blob::Blob;
+use nodeseal_wire::lock::LockSpec;
 use nodeseal_wire::message::{
-    Context, DataKeyReport, DataKeySource, NewKey, Outcome, Refusal, Reply, Request, SealRequest,
+    DataKeyReport, DataKeySource, NewKey, Outcome, Refusal, Reply, Request, SealRequest,
 };
 
+use crate::aws::credentials_expired;
 use crate::client::{ClientError, Connection};
 use crate::config::Config;
 use crate::failure::Failure;
+use crate::report::warn;
+use crate::supplies::Supplies;
 
 /// Bytes of new blobs, as far as they can be foretold, in one request. Its reply, and the locked memory for both, stay
 /// far below their limits (4 MiB frame; 8 MiB `RLIMIT_MEMLOCK` of an ordinary user).
@@ -23,6 +27,7 @@ const LOCK_OVERHEAD: usize = 1024;
 pub struct Sealer<'c> {
     connection: &'c mut Connection,
     request: Request,
+    supplies: Supplies,
     /// The blob whose data key is joined, once there is one.
     join: Option<Vec<u8>>,
     overhead: usize,
@@ -43,12 +48,25 @@ pub trait Planned {
     fn fill(&self, place: &mut [u8]) -> Result<(), Failure>;
 }
 
+/// The ARNs new ways name, separated by spaces.
+fn kms_keys_of(data_key: &DataKeySource) -> String {
+    let DataKeySource::New(ways) = data_key else {
+        return String::new();
+    };
+    let locks = ways.iter().flat_map(|way| &way.locks);
+    let keys = locks.filter_map(|lock| match lock {
+        LockSpec::AwsKms { key, .. } => Some(key.as_str()),
+        LockSpec::Tpm => None,
+    });
+    keys.collect::<Vec<_>>().join(" ")
+}
+
 impl<'c> Sealer<'c> {
     /// Seals under the data key of the blob `join`, or else under a new one in the configured ways.
     pub fn new(
         connection: &'c mut Connection,
         config: &Config,
-        context: Context,
+        mut supplies: Supplies,
         join: Option<Vec<u8>>,
     ) -> Self {
         let ways = config.way_specs();
@@ -61,8 +79,9 @@ impl<'c> Sealer<'c> {
                 created: created.map_or(0, |since| since.as_secs()),
                 data_key: DataKeySource::New(ways),
                 keys: Vec::new(),
-                context,
+                context: supplies.take(),
             }),
+            supplies,
             join,
             overhead: BLOB_OVERHEAD + LOCK_OVERHEAD * locks.max(1),
             reports: Vec::new(),
@@ -90,8 +109,13 @@ impl<'c> Sealer<'c> {
     ) -> Result<Vec<Result<Vec<u8>, Refusal>>, Failure> {
         let join = self.join.as_deref().unwrap_or_default();
         let lengths = planned.iter().map(|key| key.length() as usize);
-        let mut payload = Secret::zeroed(join.len() + lengths.sum::<usize>())
-            .map_err(|error| Failure::new(nodeseal_wire::message::Class::Internal, "locked-memory", error.to_string()))?;
+        let mut payload = Secret::zeroed(join.len() + lengths.sum::<usize>()).map_err(|error| {
+            Failure::new(
+                nodeseal_wire::message::Class::Internal,
+                "locked-memory",
+                error.to_string(),
+            )
+        })?;
         let mut rest = payload.expose_mut();
         if let Some(place) = rest.split_off_mut(..join.len()) {
             place.copy_from_slice(join);
@@ -103,23 +127,64 @@ impl<'c> Sealer<'c> {
         }
         if let Request::Seal(request) = &mut self.request {
             request.keys = planned.iter().map(Planned::new_key).collect();
+            // Keys of AWS KMS are named by new ways, by the blob that is joined, and by blobs that are sealed again.
+            let ways = kms_keys_of(&request.data_key);
+            self.supplies
+                .complete(&mut request.context, ways.as_bytes())
+                .await;
+            self.supplies
+                .complete(&mut request.context, payload.expose())
+                .await;
             if !join.is_empty() {
                 let length = u32::try_from(join.len()).unwrap_or(u32::MAX);
                 request.data_key = DataKeySource::Join(length);
             }
         }
-        let reply = self.connection.request(&self.request, payload.expose()).await?;
+        let mut sealed = self.request_once(payload.expose(), planned.len()).await;
+        let expired = match &sealed {
+            Ok(sealed) => sealed
+                .iter()
+                .filter_map(|sealed| sealed.as_ref().err())
+                .any(credentials_expired),
+            Err(ClientError::Refused(refusal)) => credentials_expired(refusal),
+            Err(_) => false,
+        };
+        if expired && self.renew().await {
+            sealed = self.request_once(payload.expose(), planned.len()).await;
+        }
         drop(payload);
-        let unfit = ClientError::Unexpected {
-            expected: "one outcome per key and the blobs",
-        };
-        let Some(sealed) = self.blobs(reply, planned.len()) else {
-            return Err(unfit.into());
-        };
+        let sealed = sealed?;
         if self.join.is_none() {
             self.join = sealed.iter().flatten().next().cloned();
         }
         Ok(sealed)
+    }
+
+    async fn request_once(
+        &mut self,
+        payload: &[u8],
+        expected: usize,
+    ) -> Result<Vec<Result<Vec<u8>, Refusal>>, ClientError> {
+        let reply = self.connection.request(&self.request, payload).await?;
+        let unfit = ClientError::Unexpected {
+            expected: "one outcome per key and the blobs",
+        };
+        self.blobs(reply, expected).ok_or(unfit)
+    }
+
+    /// Gets newer credentials, if there are any.
+    async fn renew(&mut self) -> bool {
+        match (self.supplies.renewed().await, &mut self.request) {
+            (Ok(credentials), Request::Seal(request)) => {
+                request.context.aws = Some(credentials);
+                true
+            }
+            (Err(error), _) => {
+                warn(&format!("warning: {error}"));
+                false
+            }
+            _ => false,
+        }
     }
 
     fn blobs(

@@ -18,6 +18,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
 use super::{ClientError, Connection, receive, send};
+use crate::aws::credentials_expired;
+use crate::report::warn;
+use crate::supplies::Supplies;
 
 /// A request is sent when it holds this many bytes of blobs: large enough that a round trip does not matter, small
 /// enough that reading, sending and opening overlap. One blob more (at most 1 MiB) stays far below the frame's limit.
@@ -68,34 +71,103 @@ struct Chunk {
 pub async fn open_blobs<E: From<ClientError>>(
     connection: &mut Connection,
     node: &str,
-    context: Context,
+    mut supplies: Supplies,
     sources: Vec<BlobSource>,
+    mut each: impl FnMut(usize, Result<Opened<'_>, Refusal>) -> Result<(), E>,
+) -> Result<Vec<DataKeyReport>, E> {
+    let mut batch = Batch {
+        node,
+        context: supplies.take(),
+        supplies,
+    };
+    let sources = Arc::new(sources);
+    // Blobs for which the credentials were too old.
+    let mut again = Vec::new();
+    let mut reports = open_once(
+        connection,
+        &mut batch,
+        &sources,
+        |index, opened| match opened {
+            Err(refusal) if credentials_expired(&refusal) => {
+                again.push((index, refusal));
+                Ok(())
+            }
+            opened => each(index, opened),
+        },
+    )
+    .await?;
+    if again.is_empty() {
+        return Ok(reports);
+    }
+    // Renewed once. What is refused then is refused.
+    match batch.supplies.renewed().await {
+        Ok(credentials) => batch.context.aws = Some(credentials),
+        Err(error) => {
+            warn(&format!("warning: {error}"));
+            for (index, refusal) in again {
+                each(index, Err(refusal))?;
+            }
+            return Ok(reports);
+        }
+    }
+    let places: Vec<usize> = again.into_iter().map(|(index, _)| index).collect();
+    let sources = places.iter().filter_map(|index| sources.get(*index));
+    let sources = Arc::new(sources.cloned().collect());
+    let more = open_once(
+        connection,
+        &mut batch,
+        &sources,
+        |index, opened| match places.get(index) {
+            Some(place) => each(*place, opened),
+            None => Ok(()),
+        },
+    )
+    .await?;
+    reports.extend(more);
+    Ok(reports)
+}
+
+/// What is the same for every request of a batch.
+struct Batch<'n> {
+    node: &'n str,
+    context: Context,
+    supplies: Supplies,
+}
+
+/// One pass over `sources`.
+async fn open_once<E: From<ClientError>>(
+    connection: &mut Connection,
+    batch: &mut Batch<'_>,
+    sources: &Arc<Vec<BlobSource>>,
     mut each: impl FnMut(usize, Result<Opened<'_>, Refusal>) -> Result<(), E>,
 ) -> Result<Vec<DataKeyReport>, E> {
     if sources.is_empty() {
         return Ok(Vec::new());
     }
-    let sources = Arc::new(sources);
     let (read, to_ask) = mpsc::channel(IN_FLIGHT);
     let (asked, to_answer) = mpsc::channel(IN_FLIGHT);
-    start_reading(&sources, read);
+    start_reading(sources, read);
     let wait = connection.timeout;
     let (mut incoming, outgoing) = connection.stream.split();
     let asker = Asker {
         outgoing,
         wait,
         request: Request::Open(OpenRequest {
-            node: node.to_owned(),
+            node: batch.node.to_owned(),
             blobs: Vec::new(),
             more: true,
-            context,
+            context: std::mem::take(&mut batch.context),
         }),
-        sources: &sources,
+        supplies: &mut batch.supplies,
+        sources,
         asked,
     };
     let asking = async { asker.ask_all(to_ask).await.map_err(E::from) };
     let taking = take_replies(&mut incoming, wait, to_answer, &mut each);
-    let ((), reports) = tokio::try_join!(asking, taking)?;
+    let (asked, reports) = tokio::try_join!(asking, taking)?;
+    if let Request::Open(open) = asked {
+        batch.context = open.context;
+    }
     Ok(reports)
 }
 
@@ -185,13 +257,14 @@ struct Asker<'a, W> {
     outgoing: W,
     wait: Duration,
     request: Request,
+    supplies: &'a mut Supplies,
     sources: &'a [BlobSource],
     asked: mpsc::Sender<Chunk>,
 }
 
 impl<W: AsyncWrite + Unpin> Asker<'_, W> {
-    /// Asks for every chunk; the last request says that it is the last.
-    async fn ask_all(mut self, mut chunks: mpsc::Receiver<Chunk>) -> Result<(), ClientError> {
+    /// Asks for every chunk; the last request says that it is the last, and is given back.
+    async fn ask_all(mut self, mut chunks: mpsc::Receiver<Chunk>) -> Result<Request, ClientError> {
         let mut held: Option<Chunk> = None;
         while let Some(chunk) = chunks.recv().await {
             if chunk.blobs.is_empty() {
@@ -200,15 +273,18 @@ impl<W: AsyncWrite + Unpin> Asker<'_, W> {
                 self.ask(previous, true).await?;
             }
         }
-        match held {
-            Some(last) => self.ask(last, false).await,
-            None => Ok(()),
+        if let Some(last) = held {
+            self.ask(last, false).await?;
         }
+        Ok(self.request)
     }
 
     async fn ask(&mut self, chunk: Chunk, more: bool) -> Result<(), ClientError> {
         if let Request::Open(open) = &mut self.request {
             open.more = more;
+            self.supplies
+                .complete(&mut open.context, &chunk.bytes)
+                .await;
             let reference = |(index, length): &(usize, u32)| BlobRef {
                 name: self
                     .sources

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, de::Error};
 
 /// Reads a duration: a whole number and its unit, above zero.
-pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(from)?;
     parse(&text).ok_or_else(|| {
         D::Error::custom(format!(
@@ -38,7 +38,17 @@ mod tests {
         assert_eq!(parse("10s"), Some(Duration::from_secs(10)));
         assert_eq!(parse("5m"), Some(Duration::from_secs(300)));
         assert_eq!(parse("1h"), Some(Duration::from_secs(3600)));
-        for wrong in ["", "s", "10", "0s", "-1s", "1.5s", "1 s", "1d", "99999999999999999999h"] {
+        for wrong in [
+            "",
+            "s",
+            "10",
+            "0s",
+            "-1s",
+            "1.5s",
+            "1 s",
+            "1d",
+            "99999999999999999999h",
+        ] {
             assert_eq!(parse(wrong), None, "{wrong:?}");
         }
     }

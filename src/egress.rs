@@ -1,0 +1,254 @@
+//! The way out for the trusted side: an HTTP CONNECT proxy (RFC 9110 §9.3.6) on a unix socket, to allowed hosts only.
+//!
+//! It resolves names and moves bytes. TLS ends in the trusted side, so nothing here can read or answer.
+
+mod hosts;
+mod request;
+mod settings;
+mod tunnel;
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixListener, lookup_host};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
+
+pub use hosts::{Hosts, Target};
+pub use settings::EgressSettings;
+
+use request::{RequestError, read_request};
+
+/// Longest a client may take to say where it wants to go.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+/// Tunnels at once: far above what one trusted side opens.
+const MAX_TUNNELS: usize = 1024;
+
+/// The proxy cannot be started.
+#[derive(Debug, thiserror::Error)]
+#[error("egress proxy: cannot {step} {}: {source}", path.display())]
+pub struct EgressError {
+    step: &'static str,
+    path: PathBuf,
+    source: std::io::Error,
+}
+
+/// A running proxy. Dropping it ends every tunnel and removes the socket.
+pub struct Proxy {
+    directory: PathBuf,
+    socket: PathBuf,
+    rules: Arc<Rules>,
+    accepting: JoinHandle<()>,
+}
+
+/// What every tunnel needs.
+struct Rules {
+    hosts: RwLock<Hosts>,
+    connect_timeout: Duration,
+    idle_timeout: Duration,
+}
+
+impl Rules {
+    fn destination(&self, target: &Target) -> Option<Target> {
+        let hosts = self.hosts.read().unwrap_or_else(PoisonError::into_inner);
+        hosts.destination(target)
+    }
+}
+
+impl Proxy {
+    /// Starts to accept on a socket of its own, on the runtime this is called in.
+    ///
+    /// The socket's name is random in a directory that cannot be listed: who is told the name may connect, whatever
+    /// user the trusted side runs as.
+    ///
+    /// # Errors
+    /// When the socket cannot be made.
+    pub fn start(settings: &EgressSettings, hosts: Hosts) -> Result<Self, EgressError> {
+        let directory = make_directory(&settings.parent())?;
+        let socket = directory.join(format!("{}.sock", random_name()));
+        let failed = |step| {
+            let path = socket.clone();
+            move |source| EgressError { step, path, source }
+        };
+        let bound = UnixListener::bind(&socket).map_err(failed("listen at"));
+        let listener = bound.and_then(|listener| {
+            fs::set_permissions(&socket, fs::Permissions::from_mode(0o666))
+                .map_err(failed("change the mode of"))?;
+            Ok(listener)
+        });
+        let listener = listener.inspect_err(|_| remove(&directory, &socket))?;
+        let rules = Arc::new(Rules {
+            hosts: RwLock::new(hosts),
+            connect_timeout: settings.connect_timeout,
+            idle_timeout: settings.idle_timeout,
+        });
+        Ok(Self {
+            accepting: tokio::spawn(accept(listener, Arc::clone(&rules))),
+            rules,
+            directory,
+            socket,
+        })
+    }
+
+    /// Allows these hosts from now on, instead of those before.
+    pub fn allow(&self, hosts: Hosts) {
+        *self
+            .rules
+            .hosts
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = hosts;
+    }
+
+    /// Its address, as requests name it.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("unix:{}", self.socket.display())
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        remove(&self.directory, &self.socket);
+    }
+}
+
+/// Nothing can be done about a failure; the name is random, so what stays is in nobody's way.
+fn remove(directory: &Path, socket: &Path) {
+    let _ = fs::remove_file(socket);
+    let _ = fs::remove_dir(directory);
+}
+
+fn make_directory(parent: &Path) -> Result<PathBuf, EgressError> {
+    let path = parent.join(format!("nodeseal-egress-{}", random_name()));
+    match fs::DirBuilder::new().mode(0o711).create(&path) {
+        // The umask may have taken away what others need to get through.
+        Ok(()) => fs::set_permissions(&path, fs::Permissions::from_mode(0o711)),
+        Err(error) => Err(error),
+    }
+    .map_err(|source| EgressError {
+        step: "create the directory",
+        path: path.clone(),
+        source,
+    })?;
+    Ok(path)
+}
+
+/// 128 random bits, in hexadecimal.
+fn random_name() -> String {
+    let mut bytes = [0; 16];
+    // It fails only where the process has no randomness at all; then the name is taken, and binding says so.
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+async fn accept(listener: UnixListener, rules: Arc<Rules>) {
+    let free = Arc::new(Semaphore::new(MAX_TUNNELS));
+    // Tunnels end with this task.
+    let mut tunnels = tokio::task::JoinSet::new();
+    loop {
+        tokio::select! {
+            Some(_) = tunnels.join_next(), if !tunnels.is_empty() => {}
+            accepted = listener.accept() => {
+                let Ok((mut client, _)) = accepted else {
+                    // No file descriptors left, most likely: give tunnels time to end.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                };
+                let rules = Arc::clone(&rules);
+                match Arc::clone(&free).try_acquire_owned() {
+                    Ok(permit) => tunnels.spawn(async move {
+                        serve(&mut client, &rules).await;
+                        drop(permit);
+                    }),
+                    Err(_) => tunnels.spawn(async move {
+                        refuse(&mut client, 503, "too many tunnels").await;
+                    }),
+                };
+            }
+        }
+    }
+}
+
+/// One client, from its request to the end of its tunnel.
+async fn serve(client: &mut (impl AsyncRead + AsyncWrite + Unpin), rules: &Rules) {
+    let (target, early) = match timeout(REQUEST_DEADLINE, read_request(client)).await {
+        Ok(Ok(request)) => request,
+        Ok(Err(RequestError::Ended)) => return,
+        Ok(Err(error)) => return refuse(client, error.status(), &error.to_string()).await,
+        Err(_) => return refuse(client, 408, "no request came in time").await,
+    };
+    let Some(destination) = rules.destination(&target) else {
+        let why = format!("{target} is not an allowed host (see [egress] in the configuration)");
+        return refuse(client, 403, &why).await;
+    };
+    let mut server = match connect(&destination, rules.connect_timeout).await {
+        Ok(server) => server,
+        Err(error) => {
+            let status = match error.kind() {
+                ErrorKind::TimedOut => 504,
+                _ => 502,
+            };
+            let why = format!("{target} cannot be reached: {error}");
+            return refuse(client, status, &why).await;
+        }
+    };
+    let established = b"HTTP/1.1 200 Connection established\r\n\r\n";
+    if client.write_all(established).await.is_ok() && server.write_all(&early).await.is_ok() {
+        tunnel::run(client, &mut server, rules.idle_timeout).await;
+    }
+}
+
+/// Tries each address of the host in turn, each with its share of the time.
+async fn connect(destination: &Target, limit: Duration) -> std::io::Result<TcpStream> {
+    let deadline = Instant::now() + limit;
+    let host = (destination.host.as_str(), destination.port);
+    let timed_out = || std::io::Error::new(ErrorKind::TimedOut, "no answer in time");
+    let resolved = timeout_at(deadline, lookup_host(host)).await;
+    let addresses: Vec<_> = resolved.map_err(|_| timed_out())??.collect();
+    let mut last = std::io::Error::new(ErrorKind::NotFound, "the name has no addresses");
+    for (tried, address) in addresses.iter().enumerate() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let waiting = u32::try_from(addresses.len().saturating_sub(tried)).unwrap_or(u32::MAX);
+        match timeout(left / waiting.max(1), TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                // Handshakes are small messages in turn.
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Ok(Err(error)) => last = error,
+            Err(_) => last = timed_out(),
+        }
+    }
+    Err(last)
+}
+
+/// Answers with an error and what it is about. A client that is gone does not need it.
+async fn refuse(client: &mut (impl AsyncWrite + Unpin), status: u16, why: &str) {
+    let reason = match status {
+        400 => "Bad Request",
+        403 => "Forbidden",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        431 => "Request Header Fields Too Large",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        _ => "Bad Gateway",
+    };
+    let length = why.len() + 1;
+    let answer = format!(
+        "HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\
+         Connection: close\r\n\r\n{why}\n"
+    );
+    let _ = client.write_all(answer.as_bytes()).await;
+    let _ = client.shutdown().await;
+}
+
+#[cfg(test)]
+mod tests;
