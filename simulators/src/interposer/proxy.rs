@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::record::code_of;
 use super::rule::flip;
@@ -220,6 +220,7 @@ impl Shared {
             command,
             answer: None,
             forged: None,
+            took: Duration::ZERO,
         };
         for action in &actions {
             match action {
@@ -231,8 +232,10 @@ impl Shared {
             }
         }
         if exchange.forged.is_none() {
+            let begun = Instant::now();
             tpm.write_all(&sent)?;
             let answer = read_frame(tpm)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+            exchange.took = begun.elapsed();
             if code_of(&answer) == 0 {
                 lock(&self.line)
                     .first

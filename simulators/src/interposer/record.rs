@@ -1,6 +1,7 @@
 //! What went over the line.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::HEADER;
 
@@ -13,6 +14,8 @@ pub struct Exchange {
     pub answer: Option<Vec<u8>>,
     /// What the TPM stack got instead of the TPM's answer, where a rule changed or made it.
     pub forged: Option<Vec<u8>>,
+    /// How long the TPM took, from the command to its answer.
+    pub took: Duration,
 }
 
 impl Exchange {
