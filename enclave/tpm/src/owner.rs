@@ -63,7 +63,7 @@ impl TpmOwner {
         Ok(owner)
     }
 
-    /// Runs `job` on the TPM's thread and gives back what it gave, after retries (see [`Worker::retrying`]).
+    /// Runs `job` on the TPM's thread and gives back what it gave, after retries.
     ///
     /// The TPM's library forgets what it handled before the next job, whoever that is for.
     ///
