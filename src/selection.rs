@@ -14,7 +14,8 @@ use crate::files::find_blobs;
 
 /// Finds the blobs that `named` names, each with the name its header must have where the configuration knows it.
 ///
-/// In this order: the name of a configured key; a path that exists; the name of a blob in the keys' directory.
+/// In this order: the name of a configured key; the name of a key in the keys' directory; a path. A file that is only
+/// called like a key (its plaintext, say) is thus named by a path: `./NAME`.
 ///
 /// # Errors
 /// Names what is none of these.
@@ -22,9 +23,8 @@ pub fn select(config: &Config, named: &[OsString]) -> Result<Vec<BlobSource>, Fa
     let known = Known::new(config);
     let mut selected = Vec::with_capacity(named.len());
     for one in named {
-        let entry = one.to_str().and_then(|name| config.entry(name));
-        if let Some(entry) = entry {
-            selected.push(of_entry(entry));
+        if let Some(source) = by_name(config, one) {
+            selected.push(source);
             continue;
         }
         let path = Path::new(one);
@@ -38,7 +38,14 @@ pub fn select(config: &Config, named: &[OsString]) -> Result<Vec<BlobSource>, Fa
                 selected.extend(blobs.into_iter().map(|path| known.source(path)));
             }
             Ok(_) => selected.push(known.source(path.to_owned())),
-            Err(_) => selected.push(in_keys(config, one)?),
+            Err(_) => {
+                let message = format!(
+                    "{}: no such file, and no key of that name configured or in {}",
+                    path.display(),
+                    config.keys.display()
+                );
+                return Err(Failure::new(Class::Misuse, "no-such-key", message));
+            }
         }
     }
     Ok(selected)
@@ -49,31 +56,19 @@ pub fn select(config: &Config, named: &[OsString]) -> Result<Vec<BlobSource>, Fa
 /// # Errors
 /// When the directory cannot be read.
 pub fn select_all(config: &Config) -> Result<Vec<BlobSource>, Failure> {
-    select(config, &[config.keys.clone().into_os_string()])
+    let known = Known::new(config);
+    let blobs = find_blobs(&config.keys)?;
+    Ok(blobs.into_iter().map(|path| known.source(path)).collect())
 }
 
-fn of_entry(entry: &KeyEntry) -> BlobSource {
-    BlobSource {
-        path: entry.blob.clone(),
-        name: Some(entry.name.clone()),
-    }
-}
-
-fn in_keys(config: &Config, named: &OsString) -> Result<BlobSource, Failure> {
-    let missing = |looked_for: String| {
-        let message = format!(
-            "{}: no configured key, no file{looked_for}",
-            named.to_string_lossy()
-        );
-        Failure::new(Class::Misuse, "no-such-key", message)
-    };
-    let name = named.to_str().filter(|name| check_name("name", name).is_ok());
-    let name = name.ok_or_else(|| missing(String::new()))?;
+/// The blob of the key of that name; a configured one need not exist, so that its absence is told by its path.
+fn by_name(config: &Config, named: &OsString) -> Option<BlobSource> {
+    let name = named
+        .to_str()
+        .filter(|name| check_name("name", name).is_ok())?;
     let path = config.blob_path(name);
-    if !path.exists() {
-        return Err(missing(format!(", no {}", path.display())));
-    }
-    Ok(BlobSource {
+    let is_key = config.entry(name).is_some() || path.is_file();
+    is_key.then(|| BlobSource {
         path,
         name: Some(name.to_owned()),
     })

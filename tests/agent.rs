@@ -378,8 +378,11 @@ fn every_opening_is_in_the_audit_log_before_its_key_is_out() {
     let events: Vec<_> = log.lines().map(event).collect();
     assert_eq!(events, ["seal", "rotate", "open", "open"]);
     // No log, no key.
-    std::fs::remove_file(bench.path("audit.jsonl")).unwrap();
-    std::fs::create_dir(bench.path("audit.jsonl")).unwrap();
+    bench.write(
+        "nodeseal.toml",
+        std::fs::read_to_string(bench.path("nodeseal.toml")).unwrap()
+            + "[audit]\nfile = \"missing/log\"",
+    );
     let output = bench.run(&["open", "a", "--stdout"]);
     assert_eq!((output.status.code(), &*output.stdout), (Some(1), &b""[..]));
     assert_eq!(
