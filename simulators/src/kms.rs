@@ -262,7 +262,7 @@ impl Kms {
                     operation,
                     request_id,
                     code = error.code,
-                    message = error.message,
+                    reason = error.message,
                     "refused"
                 );
                 Answered {

@@ -1,11 +1,13 @@
 //! `CiphertextBlob`: which key, then AES-256-GCM under its material with the encryption context as associated data.
 //!
-//! `0x01 ‖ key id (36 ASCII bytes) ‖ nonce (12) ‖ ciphertext ‖ tag (16)`. The genuine format is not published; like it,
-//! this one names its key and cannot be opened with another context.
+//! `0x01 ‖ key id (36 ASCII bytes) ‖ check (4) ‖ nonce (12) ‖ ciphertext ‖ tag (16)`. The genuine format is not
+//! published; like it, this one names its key, notices damage to that name (the check is the start of the SHA-256 of
+//! what precedes it), and cannot be opened with another context.
 
 use std::collections::BTreeMap;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::digest::{SHA256, digest};
 
 use crate::text::random;
 
@@ -43,7 +45,8 @@ pub fn seal(
             &mut body,
         )
         .map_err(|_| InvalidCiphertext)?;
-    Ok([&[VERSION], key_id.as_bytes(), &nonce, &body].concat())
+    let head = [&[VERSION], key_id.as_bytes()].concat();
+    Ok([&head[..], &check(&head), &nonce, &body].concat())
 }
 
 /// The key id a blob names; nothing of it is verified yet.
@@ -78,9 +81,17 @@ pub fn open(
     Ok(plaintext.to_vec())
 }
 
+/// Key id, and what follows the check.
 fn split(blob: &[u8]) -> Result<(&[u8], &[u8]), InvalidCiphertext> {
-    let rest = blob.strip_prefix(&[VERSION]).ok_or(InvalidCiphertext)?;
-    rest.split_at_checked(KEY_ID).ok_or(InvalidCiphertext)
+    let (head, rest) = blob.split_at_checked(1 + KEY_ID).ok_or(InvalidCiphertext)?;
+    let rest = rest.strip_prefix(&check(head)).ok_or(InvalidCiphertext)?;
+    let id = head.strip_prefix(&[VERSION]).ok_or(InvalidCiphertext)?;
+    Ok((id, rest))
+}
+
+fn check(head: &[u8]) -> [u8; 4] {
+    let hash = digest(&SHA256, head);
+    hash.as_ref().first_chunk().copied().unwrap_or_default()
 }
 
 fn cipher(material: &[u8; 32]) -> Result<LessSafeKey, InvalidCiphertext> {

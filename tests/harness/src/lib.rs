@@ -4,6 +4,7 @@
 //! - [`TpmProcess`]: nodeseal-tpm enrolled and serving; [`Agent`]: `nodeseal` on a node's directory.
 //! - [`Running`], [`Finished`]: a child process, its output, its end.
 //! - [`Node`]: a real blockchain node, and who sealed its blocks; [`keystores`]: real keystore files.
+//! - [`Simulator`]: a subcommand of `nodeseal-sim`; [`python`]: a Python with other people's clients.
 //! - [`memory_scan`]: what is in another process's memory.
 
 mod agent;
@@ -16,7 +17,9 @@ mod memory;
 mod node;
 mod places;
 mod ports;
+mod python;
 mod rpc;
+mod simulator;
 mod swtpm;
 pub mod tpm_commands;
 mod tpm_process;
@@ -30,6 +33,8 @@ pub use memory::memory_scan;
 pub use node::Node;
 pub use places::{checkout, javascript_runtime, node_packages, program, short_dir, system_program};
 pub use ports::{free_ports, listens, tcti};
+pub use python::python;
+pub use simulator::Simulator;
 pub use swtpm::Swtpm;
 pub use tpm_commands::Handles;
 pub use tpm_process::TpmProcess;
