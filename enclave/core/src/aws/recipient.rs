@@ -85,21 +85,25 @@ impl RecipientKey {
     }
 }
 
+/// Keys ahead for which one thread suffices.
+const AHEAD_PER_THREAD: usize = 8;
+
 /// Recipient keys made ahead by threads of their own, so that no open waits for one.
 pub struct RecipientKeys {
     ready: Mutex<mpsc::Receiver<Result<RecipientKey, RecipientError>>>,
 }
 
 impl RecipientKeys {
-    /// Starts to make keys, until `ahead` lie ready (at least one) and as many more as there are processors are in the
-    /// making; whenever one is taken, another is made.
+    /// Starts to make keys, until `ahead` (at least one) lie ready; whenever one is taken, another is made.
+    ///
+    /// One thread makes up to eight ahead, so that opens have the other processors; more share the work.
     ///
     /// # Errors
     /// When no thread can be started.
     pub fn start(ahead: usize) -> Result<Self, RecipientError> {
         let (sender, ready) = mpsc::channel(ahead.max(1));
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        for _ in 0..processors.min(ahead.max(1)) {
+        for _ in 0..ahead.max(1).div_ceil(AHEAD_PER_THREAD).min(processors) {
             let sender = sender.clone();
             std::thread::Builder::new()
                 .name("recipient-keys".to_owned())

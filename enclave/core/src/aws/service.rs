@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use nodeseal_attestation::hex;
@@ -29,6 +30,9 @@ pub const CONTEXT_NODE: &str = "nodeseal:node";
 pub const CONTEXT_DATA_KEY: &str = "nodeseal:data-key";
 /// Member of the EncryptionContext that holds the format's version, "1".
 pub const CONTEXT_VERSION: &str = "nodeseal:version";
+
+/// Longest deadline that is kept to, whatever is configured.
+const LONGEST_DEADLINE: Duration = Duration::from_secs(3600);
 
 /// The key service for locks of AWS KMS.
 pub struct AwsKms {
@@ -94,7 +98,7 @@ impl AwsKms {
         ciphertext: Option<&[u8]>,
         context: LockContext<'_>,
     ) -> Result<Given, Refusal> {
-        let deadline = Instant::now() + self.config.deadline;
+        let deadline = Instant::now() + self.config.deadline.min(LONGEST_DEADLINE);
         let key = self.allowed_key(key)?;
         let credentials = context.request.aws.as_ref().ok_or_else(|| {
             let found = "the request came without AWS credentials";
