@@ -48,6 +48,10 @@ enclave/tpm/src/esys/sealing.rs: the secret of a lock, to and from the TPM
 enclave/tpm/src/lock.rs: the secret of a lock
 enclave/wire/src/frame.rs: the payload of a frame
 src/client/open.rs: dividing a reply into keys
+src/commands/attest.rs: evidence, which is no secret but comes as a payload
+src/commands/open.rs: a key written to standard output
+src/commands/seal.rs: the key in a file to be sealed
+src/commands/seal/shred.rs: comparing a file with its blob before it is removed
 src/files/plaintext.rs: files to be sealed, files just opened
 src/run.rs: keys handed to the node
 src/run/encoded.rs: a key in hexadecimal
@@ -365,7 +369,8 @@ fn words(line: &str) -> Vec<String> {
 #[test]
 fn verification_reads_no_clock() {
     let clocks = ["SystemTime", "Instant", "UNIX_EPOCH", "now"];
-    let attestation = sources().filter(|(path, _)| path.starts_with("attestation/"));
+    let attestation =
+        sources().filter(|(path, _)| path.starts_with("attestation/") && !is_test(path));
     let places = found(attestation, |line| {
         clocks.iter().any(|clock| has_word(line, clock))
     });
