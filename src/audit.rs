@@ -5,19 +5,18 @@
 mod log;
 mod record;
 mod report;
-mod time;
 mod trail;
 mod verify;
 
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use nodeseal_attestation::time::Timestamp;
 use serde::Deserialize;
 
 pub use log::{AuditError, head_path, read_head};
 pub use record::Kind;
 pub use report::{Report, report};
-pub use time::{format_rfc3339, parse_rfc3339};
 pub use trail::Trail;
 pub use verify::{Finding, Verified, verify};
 
@@ -30,6 +29,14 @@ pub struct AuditSettings {
     /// The log. Its head (number and hash of the last record) is kept beside it, in the same name with `.head` added.
     #[serde(default = "default_file")]
     pub file: PathBuf,
+}
+
+/// A point in time as the log writes it: RFC 3339, UTC.
+#[must_use]
+pub fn format_rfc3339(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let milliseconds = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+    Timestamp::from_milliseconds(milliseconds).to_string()
 }
 
 fn default_file() -> PathBuf {

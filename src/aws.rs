@@ -1,12 +1,12 @@
 //! Credentials of AWS, by the ordinary chain of its SDKs: environment, profile (with credential processes and assumed
 //! roles), web identity, container endpoint, instance metadata (IMDSv2).
 //!
-//! They go along with a request and are never written down. Nothing here talks to KMS.
+//! They go along with a request and are never written down.
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use aws_config::Region;
 use aws_config::default_provider::credentials::DefaultCredentialsChain;
+use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::provider::ProvideCredentials;
 use memchr::memmem;
 use nodeseal_wire::message::{AwsCredentials, Refusal};
@@ -18,7 +18,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// What a refusal is called whose credentials were too old for KMS.
 const EXPIRED: &str = "expired-credentials";
 
-/// There are no credentials.
+/// AWS does not give what is asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum AwsError {
     /// No link of the chain has any, or one of them failed.
@@ -27,6 +27,12 @@ pub enum AwsError {
     /// The chain did not end.
     #[error("no AWS credentials within {} s", DEADLINE.as_secs())]
     Timeout,
+    /// Something that is no key's ARN.
+    #[error("{0:?} is not the ARN of a KMS key")]
+    NoKey(String),
+    /// KMS does not tell a key's policy.
+    #[error("kms:GetKeyPolicy: {0}")]
+    Policy(String),
 }
 
 /// Walks the chain anew: files and metadata are read again, so what was renewed there is found.
@@ -69,6 +75,34 @@ fn reason(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// The live policy of a key (kms:GetKeyPolicy).
+///
+/// The SDK's own settings apply (`AWS_ENDPOINT_URL_KMS`, `SSL_CERT_FILE` and the like): this is an operator's question,
+/// not a way to a key.
+///
+/// # Errors
+/// When KMS does not answer with it.
+pub async fn live_key_policy(key: &str) -> Result<String, AwsError> {
+    let region = region_of(key).filter(|_| Target::of_kms_key(key).is_some());
+    let region = region.ok_or_else(|| AwsError::NoKey(key.to_owned()))?;
+    let config = aws_config::defaults(BehaviorVersion::latest())
+        .region(Region::new(region.to_owned()))
+        .load()
+        .await;
+    let question = aws_sdk_kms::Client::new(&config)
+        .get_key_policy()
+        .key_id(key)
+        .policy_name("default")
+        .send();
+    let answer = tokio::time::timeout(DEADLINE, question)
+        .await
+        .map_err(|_| AwsError::Policy(format!("no answer within {} s", DEADLINE.as_secs())))?
+        .map_err(|error| AwsError::Policy(reason(&error)))?;
+    answer
+        .policy
+        .ok_or_else(|| AwsError::Policy("KMS answered without a policy".to_owned()))
 }
 
 /// ARNs of KMS keys that stand in `bytes`, such as blobs: found by their form, since reading thousands of headers

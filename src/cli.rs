@@ -1,5 +1,7 @@
 //! What can be written on the command line. Only definitions: completions and man pages come from here too.
 
+mod evidence;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -11,11 +13,18 @@ use nodeseal_wire::header::{KeyType, Release};
 use crate::config::{Address, Encoding};
 use crate::run::LaunchArguments;
 
+pub use evidence::{
+    AttestArgs, JudgeArgs, PolicyAwsCommand, PolicyCommand, PolicyDiffArgs, PolicyLintArgs,
+    PolicyShowArgs, VerifyArgs,
+};
+
 /// Keeps the private keys of blockchain nodes sealed at rest, and opens them only inside trusted hardware.
 #[derive(Debug, Parser)]
 #[command(name = "nodeseal", version, max_term_width = 100)]
-#[command(after_help = "Exit status: 0 done, 1 failed, 2 wrong usage or configuration, \
-    3 denied by a policy, 4 damaged or unexpected blob, 5 something needed cannot be reached.")]
+#[command(
+    after_help = "Exit status: 0 done, 1 failed, 2 wrong usage or configuration, \
+    3 denied by a policy, 4 damaged or unexpected blob, 5 something needed cannot be reached."
+)]
 pub struct Cli {
     /// Configuration file [default: ./nodeseal.toml, else /etc/nodeseal/nodeseal.toml]
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -49,6 +58,13 @@ pub enum Command {
     Lock,
     /// Seal keys again under a new data key, in place
     Rotate(RotateArgs),
+    /// Let the trusted side prove what it runs, and verify it
+    Attest(AttestArgs),
+    /// Verify an attestation document: every check with its outcome
+    Verify(VerifyArgs),
+    /// Write, check and compare policies of key management services
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Check the audit log, or tell what is in it
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -68,7 +84,7 @@ pub struct InitArgs {
     #[arg(long, value_name = "ID")]
     pub node: Option<String>,
     /// Address of the trusted side: unix:PATH or hybrid:PATH:PORT
-    #[arg(long, value_name = "ADDRESS", default_value = "unix:/run/nodeseal/tpm.sock",
+    #[arg(long, value_name = "ADDRESS", default_value = "unix:/run/nodeseal-tpm/tpm.sock",
         value_parser = |text: &str| Address::try_from(text.to_owned()))]
     pub trusted: Address,
 }

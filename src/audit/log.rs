@@ -10,8 +10,8 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::format_rfc3339;
 use super::record::{Event, Kind, NO_RECORD, Record, Torn, sha256};
-use super::time::format_rfc3339;
 
 /// How long another agent may hold the lock; appending takes milliseconds.
 const LOCK_DEADLINE: Duration = Duration::from_secs(10);

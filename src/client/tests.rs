@@ -9,6 +9,8 @@ use tempfile::TempDir;
 use tokio::net::UnixListener;
 
 use super::*;
+use crate::egress::EgressSettings;
+use crate::supplies::Supplies;
 
 fn run<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -204,7 +206,7 @@ fn open_at_echo(
         open_blobs(
             &mut connection,
             "v1",
-            Context::default(),
+            Supplies::new(Context::default(), &EgressSettings::default()),
             sources,
             |index, opened| {
                 let outcome = match opened {
@@ -278,7 +280,7 @@ fn a_reply_that_does_not_add_up_ends_the_batch() {
             open_blobs(
                 &mut connection,
                 "v1",
-                Context::default(),
+                Supplies::new(Context::default(), &EgressSettings::default()),
                 sources,
                 |_, _| Ok::<_, ClientError>(()),
             )
@@ -308,7 +310,7 @@ fn what_the_caller_says_no_to_ends_the_batch() {
         open_blobs(
             &mut connection,
             "v1",
-            Context::default(),
+            Supplies::new(Context::default(), &EgressSettings::default()),
             vec![source],
             |_, _| Err(ClientError::Ended),
         )

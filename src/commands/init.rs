@@ -27,14 +27,24 @@ pub fn run(app: &App, args: &InitArgs) -> Result<Report, Failure> {
     check_name("node", node).map_err(|error| Failure::usage(error.to_string()))?;
     let address = args.trusted.to_string();
     if address.contains(['"', '\\']) || address.chars().any(char::is_control) {
-        return Err(Failure::usage(format!("{address:?} cannot stand in a configuration file")));
+        return Err(Failure::usage(format!(
+            "{address:?} cannot stand in a configuration file"
+        )));
     }
-    let path = app.cli_config.as_deref().unwrap_or(Path::new(DEFAULT_PATHS[0]));
-    let text = TEMPLATE.replace("@NODE@", node).replace("@ADDRESS@", &address);
+    let path = app
+        .cli_config
+        .as_deref()
+        .unwrap_or(Path::new(DEFAULT_PATHS[0]));
+    let text = TEMPLATE
+        .replace("@NODE@", node)
+        .replace("@ADDRESS@", &address);
     for result in create_all([(path.to_owned(), text.into_bytes())], BLOB_MODE) {
         result?;
     }
     let path = path.display().to_string();
     let text = format!("wrote {path} for node {node}\n");
-    Ok(Report::new(json!({ "config": path, "node": node, "address": address }), text))
+    Ok(Report::new(
+        json!({ "config": path, "node": node, "address": address }),
+        text,
+    ))
 }

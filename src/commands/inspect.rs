@@ -42,7 +42,9 @@ pub fn run(args: &InspectArgs) -> Result<Report, Failure> {
 }
 
 fn inspect(path: &Path) -> Result<(Value, String), Failure> {
-    let size = std::fs::metadata(path).map(|found| found.len()).unwrap_or(0);
+    let size = std::fs::metadata(path)
+        .map(|found| found.len())
+        .unwrap_or(0);
     if size > MAX_BLOB as u64 {
         let message = format!("expected a sealed blob of at most {MAX_BLOB} bytes, found {size}");
         return Err(Failure::new(Class::Damaged, "blob-malformed", message));
@@ -79,7 +81,10 @@ fn described(path: &Path, size: usize, blob: &Blob<'_>) -> (Value, String) {
         "ways": header.ways.iter().map(way_json).collect::<Vec<_>>(),
     });
     let mut lines = vec![
-        ("blob", format!("{path} ({size} bytes, not opened: nothing here is proved)")),
+        (
+            "blob",
+            format!("{path} ({size} bytes, not opened: nothing here is proved)"),
+        ),
         ("node", header.node.clone()),
         ("name", header.name.clone()),
         ("type", header.key_type.name().to_owned()),
@@ -143,10 +148,17 @@ fn lock_text(lock: &Lock) -> String {
                 None => "values at sealing",
             };
             let (bank, pcrs) = (tpm.bank.name(), pcrs.join(","));
-            format!("tpm {bank}:{pcrs} ({policy}, storage root key {})", hex(&tpm.srk_name))
+            format!(
+                "tpm {bank}:{pcrs} ({policy}, storage root key {})",
+                hex(&tpm.srk_name)
+            )
         }
         Lock::AwsKms(kms) => {
-            let attested = if kms.attested { "attested" } else { "not attested" };
+            let attested = if kms.attested {
+                "attested"
+            } else {
+                "not attested"
+            };
             format!("aws-kms {} ({attested})", kms.key)
         }
     }

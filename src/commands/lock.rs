@@ -18,7 +18,10 @@ pub fn run(app: &App) -> Result<Report, Failure> {
         let mut connection = connect(&config).await?;
         match connection.request(&Request::Lock, &[]).await? {
             (Reply::Locked, _) => Ok(()),
-            _ => Err(ClientError::Unexpected { expected: "that all is wiped" }.into()),
+            _ => Err(ClientError::Unexpected {
+                expected: "that all is wiped",
+            }
+            .into()),
         }
     })?;
     let text = "the trusted side holds no key and no data key\n";

@@ -18,23 +18,42 @@ pub fn run(app: &App) -> Result<Report, Failure> {
         let mut connection = connect(&config).await?;
         let (reply, _) = connection.request(&Request::Status, &[]).await?;
         let Reply::Status(status) = reply else {
-            return Err(ClientError::Unexpected { expected: "a status" }.into());
+            return Err(ClientError::Unexpected {
+                expected: "a status",
+            }
+            .into());
         };
         Ok((connection.software, status))
     })?;
-    let Status { provider, keys_held, data_keys_held, opened, refused, facts } = status;
+    let Status {
+        provider,
+        keys_held,
+        data_keys_held,
+        opened,
+        refused,
+        facts,
+    } = status;
     let address = config.trusted.address.to_string();
     let mut lines = vec![
         ("node", config.node.clone()),
-        ("trusted side", format!("{provider} ({software}) at {address}")),
+        (
+            "trusted side",
+            format!("{provider} ({software}) at {address}"),
+        ),
         ("opened", opened.to_string()),
         ("refused", refused.to_string()),
         ("keys held", keys_held.to_string()),
         ("data keys held", data_keys_held.to_string()),
     ];
-    lines.extend(facts.iter().map(|fact| (fact.name.as_str(), fact.value.clone())));
+    lines.extend(
+        facts
+            .iter()
+            .map(|fact| (fact.name.as_str(), fact.value.clone())),
+    );
     let text = crate::report::table(&lines);
-    let as_json = facts.iter().map(|fact| (fact.name.clone(), Value::from(fact.value.clone())));
+    let as_json = facts
+        .iter()
+        .map(|fact| (fact.name.clone(), Value::from(fact.value.clone())));
     let json = json!({
         "node": config.node,
         "address": address,

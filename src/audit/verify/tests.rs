@@ -110,7 +110,7 @@ fn a_record_says_what_happened_in_fields_that_are_documented() {
     assert_eq!(value["seq"], 4);
     assert_eq!(value["event"], "open");
     assert_eq!(value["node"], "validator-1");
-    assert_eq!(value["time"], "2026-11-18T11:06:43.000Z");
+    assert_eq!(value["time"], "2026-11-18T11:06:43Z");
     assert_eq!(value["keys"][0]["name"], "key-3");
     assert_eq!(value["keys"][0]["blob"], sha256(&[7; 100]));
     assert_eq!(value["keys"][0]["outcome"], "refused");
