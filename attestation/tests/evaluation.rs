@@ -6,7 +6,7 @@ mod support;
 use nodeseal_attestation::nitro::{DebugEnclaves, Document};
 use nodeseal_attestation::policy::aws::{Caller, Decision, Miss, Policy, Request, evaluate, parse};
 use proptest::prelude::*;
-use support::{Forge, now};
+use support::{Forge, made};
 
 const KEY: &str = "arn:aws:kms:eu-central-1:111122223333:key/1234";
 const ROLE: &str = "arn:aws:iam::111122223333:role/nodes/validator";
@@ -372,7 +372,7 @@ fn only_a_document_of_the_measured_software_satisfies_conditions_on_attestation(
     let ask = |forge: Forge, statements: &[String]| {
         let (bytes, anchor) = forge.document();
         let document = Document::parse(&bytes).unwrap();
-        let verified = document.verify(now(), &anchor, DebugEnclaves::DangerAccept);
+        let verified = document.verify(made(), &anchor, DebugEnclaves::DangerAccept);
         allowed(statements, &decrypt().attested(&verified.unwrap()))
     };
     let tpm = || Forge::default().payload(|payload| payload.key = "nitrotpm_pcrs");

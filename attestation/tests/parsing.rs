@@ -8,7 +8,7 @@ use nodeseal_attestation::nitro::{
     Anchor, AnchorError, DebugEnclaves, Document, Expectations, ParseError, cose, report,
 };
 use proptest::prelude::*;
-use support::{Forge, now};
+use support::{Forge, made};
 
 type Cbor = Encoder<Vec<u8>>;
 
@@ -533,7 +533,7 @@ proptest! {
         let _ = Document::parse(&cose::envelope(&bytes, &[0; 96]));
         let _ = Anchor::from_der(&bytes);
         let anchor = Anchor::AWS_NITRO_G1;
-        prop_assert!(!report(&bytes, now(), &anchor, &Expectations::default()).holds());
+        prop_assert!(!report(&bytes, made(), &anchor, &Expectations::default()).holds());
     }
 
     #[test]
@@ -549,7 +549,7 @@ proptest! {
         }
         let accepted = Document::parse(&bytes)
             .ok()
-            .is_some_and(|document| document.verify(now(), anchor, DebugEnclaves::DangerAccept).is_ok());
+            .is_some_and(|document| document.verify(made(), anchor, DebugEnclaves::DangerAccept).is_ok());
         prop_assert_eq!(accepted, &bytes == genuine);
     }
 

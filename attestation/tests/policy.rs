@@ -14,7 +14,7 @@ use nodeseal_attestation::policy::aws::{
 };
 use nodeseal_attestation::policy::{ReleasePolicy, ReleasePolicyError};
 use proptest::prelude::*;
-use support::{Forge, now};
+use support::{Forge, made};
 
 const KEY: &str = "arn:aws:kms:eu-central-1:111122223333:key/1234";
 const VALIDATOR: &str = "arn:aws:iam::111122223333:role/validator";
@@ -59,7 +59,7 @@ fn decision(release_text: &str, key: &'static str, pcrs: &[(u64, u8)], node: &st
         .document();
     let document = Document::parse(&bytes).unwrap();
     let verified = document
-        .verify(now(), &anchor, DebugEnclaves::DangerAccept)
+        .verify(made(), &anchor, DebugEnclaves::DangerAccept)
         .unwrap();
     let caller = Caller::role(VALIDATOR, "i-0").unwrap();
     let request = Request::new(caller, "kms:Decrypt", KEY)
@@ -333,7 +333,7 @@ fn a_release_policy_is_what_a_document_is_expected_to_meet() {
     let (bytes, anchor) = Forge::default().document();
     let holds = |generations: &str| {
         let release = ReleasePolicy::parse(&release(generations)).unwrap();
-        report(&bytes, now(), &anchor, &Expectations::from(&release)).holds()
+        report(&bytes, made(), &anchor, &Expectations::from(&release)).holds()
     };
     assert!(holds(&enclave("a", &[(0, 1), (8, 9)])));
     assert!(!holds(&enclave("a", &[(0, 1), (8, 8)])));

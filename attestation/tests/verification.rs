@@ -7,7 +7,7 @@ use nodeseal_attestation::nitro::{
     Anchor, CertificateError, Check, DebugEnclaves, Document, Expectations, Form, Outcome,
     Position, VerifyError, report,
 };
-use support::{DIGITAL_SIGNATURE, ECDSA_SHA256, Forge, KEY_CERT_SIGN, P256, at, now};
+use support::{DIGITAL_SIGNATURE, ECDSA_SHA256, Forge, KEY_CERT_SIGN, P256, at, made};
 
 fn verify_at(forge: &Forge, time: &str) -> Result<(), VerifyError> {
     let (bytes, anchor) = forge.document();
@@ -27,7 +27,7 @@ fn a_document_of_the_genuine_profile_under_another_root_verifies() {
     let (bytes, anchor) = forge.document();
     let document = Document::parse(&bytes).unwrap();
     let verified = document
-        .verify(now(), &anchor, DebugEnclaves::Refuse)
+        .verify(made(), &anchor, DebugEnclaves::Refuse)
         .unwrap();
     assert_eq!(verified.expires(), at("2026-11-23T15:00:00Z"));
     assert_eq!(verified.document().form(), Form::NitroEnclave);
@@ -38,7 +38,7 @@ fn another_root_than_the_pinned_one_is_refused() {
     let (bytes, anchor) = Forge::default().document();
     let document = Document::parse(&bytes).unwrap();
     let refused = document
-        .verify(now(), &Anchor::AWS_NITRO_G1, DebugEnclaves::Refuse)
+        .verify(made(), &Anchor::AWS_NITRO_G1, DebugEnclaves::Refuse)
         .map(drop);
     let hex = nodeseal_attestation::hex::encode;
     let expected = VerifyError::Anchor {
@@ -59,14 +59,14 @@ fn every_certificate_must_be_in_its_window_the_root_too() {
         let refused = VerifyError::Expired {
             position,
             until: at("2026-11-23T11:59:59Z"),
-            at: now(),
+            at: made(),
         };
         assert_eq!(verify(&late), Err(refused), "{position}");
         let early = Forge::default().spec(index, |spec| spec.not_before = "261123120001Z");
         let refused = VerifyError::NotYetValid {
             position,
             from: at("2026-11-23T12:00:01Z"),
-            at: now(),
+            at: made(),
         };
         assert_eq!(verify(&early), Err(refused), "{position}");
     }
@@ -246,7 +246,7 @@ fn a_report_lists_every_failure_and_not_only_the_first() {
     let (bytes, _) = forge.document();
     let report = report(
         &bytes,
-        now(),
+        made(),
         &Anchor::AWS_NITRO_G1,
         &Expectations::default(),
     );
@@ -265,7 +265,7 @@ fn a_report_lists_every_failure_and_not_only_the_first() {
 fn a_report_of_no_document_says_so_and_reaches_nothing_else() {
     let report = report(
         b"\x84",
-        now(),
+        made(),
         &Anchor::AWS_NITRO_G1,
         &Expectations::default(),
     );

@@ -54,7 +54,7 @@ impl<'b> Envelope<'b> {
         let signature = signature
             .first_chunk()
             .ok_or_else(|| expected("signature", "96 bytes", "fewer"))?;
-        // What the signature does not cover has one form only, so that no two byte strings are the same document.
+        // What the signature does not cover has one spelling only (the signature itself has two, as any by ECDSA).
         if envelope(payload, signature) != untagged {
             let found = "longer ones";
             return Err(expected("COSE_Sign1", "shortest lengths", found));

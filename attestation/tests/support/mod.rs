@@ -18,7 +18,7 @@ use der::{bit_string, integer, oid, sequence, tlv, utc_time};
 /// When forged documents are made.
 pub const NOW: &str = "2026-11-23T12:00:00Z";
 
-pub fn now() -> Timestamp {
+pub fn made() -> Timestamp {
     at(NOW)
 }
 
@@ -128,7 +128,7 @@ impl Default for Forge {
                 public_key: None,
                 user_data: None,
                 nonce: None,
-                timestamp: now().milliseconds(),
+                timestamp: made().milliseconds(),
             },
             forged: false,
         }
