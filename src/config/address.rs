@@ -9,7 +9,7 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(try_from = "String")]
 pub enum Address {
-    /// A unix socket: "unix:/run/nodeseal/tpm.sock".
+    /// A unix socket: "unix:/run/nodeseal-tpm/tpm.sock".
     Unix(PathBuf),
     /// A unix socket in front of a virtual machine's vsock, as Firecracker has it: "hybrid:/path/vm.vsock:PORT".
     Hybrid {
@@ -37,7 +37,13 @@ impl TryFrom<String> for Address {
             Some(("unix", path)) => Some((path, Self::Unix(path.into()))),
             Some(("hybrid", rest)) => rest.rsplit_once(':').and_then(|(path, port)| {
                 let port = port.parse().ok()?;
-                Some((path, Self::Hybrid { path: path.into(), port }))
+                Some((
+                    path,
+                    Self::Hybrid {
+                        path: path.into(),
+                        port,
+                    },
+                ))
             }),
             _ => None,
         };

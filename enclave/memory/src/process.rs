@@ -41,20 +41,25 @@ pub fn harden_process() -> Result<(), HardenError> {
         .map_err(refused("forbid tracing (PR_SET_DUMPABLE)"))
 }
 
-/// What the C library is told at start to overwrite all heap memory when it is freed (glibc manual, 38.2 "Memory
+/// The variable that makes the C library overwrite all heap memory when it is freed (glibc manual, 38.2 "Memory
 /// Allocation Tunables"). The per-thread cache is off because blocks that go there are not overwritten.
-const WIPE_C_HEAP: &str = "glibc.malloc.tcache_count=0:glibc.malloc.perturb=165";
+pub const WIPE_C_HEAP: (&str, &str) = (
+    "GLIBC_TUNABLES",
+    "glibc.malloc.tcache_count=0:glibc.malloc.perturb=165",
+);
 
-/// Makes sure that C libraries in this process (TPM stack, its OpenSSL) leave nothing in freed heap memory: starts the
-/// program anew, same arguments, same process id, under `glibc.malloc.perturb` unless it already runs so.
+/// Makes sure that the process was started with these environment variables, which its C libraries read before `main`:
+/// starts the program anew with them, same arguments, same process id, unless it was.
 ///
-/// Rust's own memory does not need it ([`crate::WipingAllocator`] does that). Call it before anything else in `main`.
+/// With [`WIPE_C_HEAP`], C libraries (TPM stack, its OpenSSL) leave nothing in freed heap memory; Rust's own memory does
+/// not need it ([`crate::WipingAllocator`] does that). Call it before anything else in `main`.
 ///
 /// # Errors
 /// When the program cannot be executed again.
-pub fn wipe_c_heap_on_free() -> Result<(), HardenError> {
-    const VARIABLE: &str = "GLIBC_TUNABLES";
-    if std::env::var_os(VARIABLE).is_some_and(|set| set == WIPE_C_HEAP) {
+pub fn ensure_environment(variables: &[(&str, &str)]) -> Result<(), HardenError> {
+    let is_set =
+        |(name, value): &(&str, &str)| std::env::var_os(name).is_some_and(|found| found == *value);
+    if variables.iter().all(is_set) {
         return Ok(());
     }
     let mut arguments = std::env::args_os();
@@ -62,9 +67,10 @@ pub fn wipe_c_heap_on_free() -> Result<(), HardenError> {
     if let Some(name) = arguments.next() {
         again.arg0(name);
     }
+    again.args(arguments).envs(variables.iter().copied());
     Err(HardenError {
-        what: "start again with a C library that overwrites freed memory",
-        source: again.args(arguments).env(VARIABLE, WIPE_C_HEAP).exec(),
+        what: "start again with the environment its libraries need",
+        source: again.exec(),
     })
 }
 

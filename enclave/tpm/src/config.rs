@@ -1,6 +1,7 @@
 //! Configuration of nodeseal-tpm: one TOML file, every field typed, unknown ones refused, paths relative to the file.
 
 mod accounts;
+mod aws_kms;
 mod signer;
 
 use std::path::{Path, PathBuf};
@@ -9,11 +10,14 @@ use std::time::Duration;
 use nodeseal_wire::lock::{PcrBank, PolicySigner};
 use serde::Deserialize;
 
+use nodeseal_core::aws::AwsKmsConfig;
+
 use crate::lock::SealTo;
 use crate::tcti::{Tcti, TctiError};
 use crate::tpm::PcrSelection;
 
 pub use accounts::Account;
+use aws_kms::AwsKmsSection;
 
 /// PCRs new blobs are sealed to when the configuration names none; docs/tpm.md says why these.
 const DEFAULT_PCRS: [u8; 3] = [7, 11, 12];
@@ -41,6 +45,8 @@ pub struct Config {
     pub lock_memory: bool,
     /// What new blobs are sealed to.
     pub seal_to: SealTo,
+    /// AWS KMS, for ways that need it beside the TPM.
+    pub aws_kms: Option<AwsKmsConfig>,
     /// Longest wait for one operation of the TPM.
     pub tpm_timeout: Duration,
     /// Filter of log lines, as tracing-subscriber has it: "info", "nodeseal_tpm=debug".
@@ -104,6 +110,7 @@ struct File {
     #[serde(default)]
     pcrs: Pcrs,
     signer: Option<Signer>,
+    aws_kms: Option<AwsKmsSection>,
     #[serde(default = "default_timeout")]
     tpm_timeout_s: u16,
     #[serde(default = "default_log")]
@@ -225,8 +232,14 @@ impl File {
                 Some(signer) => Some(signer.checked(beside, path)?),
             },
         };
+        let aws_kms = self
+            .aws_kms
+            .map(|section| section.checked(beside))
+            .transpose()
+            .map_err(|problem| wrong("aws_kms", problem))?;
         Ok(Config {
             tcti,
+            aws_kms,
             enrolment: beside.join(self.enrolment),
             socket: beside.join(self.socket),
             socket_mode,

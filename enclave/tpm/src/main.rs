@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Parser, Subcommand};
-use nodeseal_memory::{WipingAllocator, harden_process, wipe_c_heap_on_free};
+use nodeseal_memory::{WIPE_C_HEAP, WipingAllocator, ensure_environment, harden_process};
 use nodeseal_tpm::config::Config;
 use nodeseal_tpm::enrolment::{Keep, enroll};
 use nodeseal_tpm::error::TpmError;
@@ -61,11 +61,11 @@ struct Enroll {
 type Failure = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
-    // First of all, while there is one thread and no secret: both may start the program anew.
-    let hardened = silence_tss()
-        .map_err(Failure::from)
-        .and_then(|()| Ok(wipe_c_heap_on_free()?))
-        .and_then(|()| Ok(harden_process()?));
+    // First of all, while there is one thread and no secret: it may start the program anew. The TPM's library writes
+    // its own errors to standard error unless told not to before it is loaded; ours say more.
+    let hardened = ensure_environment(&[WIPE_C_HEAP, ("TSS2_LOG", "all+NONE")])
+        .and_then(|()| harden_process())
+        .map_err(Failure::from);
     let done = hardened.and_then(|()| match Cli::parse().command {
         Command::Enroll(enroll) => enroll.run(),
         Command::Serve(common) => common.serve(),
@@ -88,21 +88,6 @@ fn exit_code(error: &(dyn std::error::Error + 'static)) -> u8 {
         Some(TpmError::Enrolment(_)) => WRONG_TPM,
         _ => FAILED,
     }
-}
-
-/// The TPM's library writes its own errors to standard error unless told not to before it is loaded; ours say more.
-fn silence_tss() -> std::io::Result<()> {
-    use std::os::unix::process::CommandExt;
-    const VARIABLE: &str = "TSS2_LOG";
-    if std::env::var_os(VARIABLE).is_some() {
-        return Ok(());
-    }
-    let mut arguments = std::env::args_os();
-    let mut again = std::process::Command::new("/proc/self/exe");
-    if let Some(name) = arguments.next() {
-        again.arg0(name);
-    }
-    Err(again.args(arguments).env(VARIABLE, "all+NONE").exec())
 }
 
 impl Common {

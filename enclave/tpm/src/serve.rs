@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nodeseal_core::aws::{AwsKms, AwsKmsConfigError};
 use nodeseal_core::keyring::Keyring;
+use nodeseal_core::lock::KeyService;
 use nodeseal_core::service::{About, Limits, TrustedSide};
 use nodeseal_wire::frame::write_frame;
 use nodeseal_wire::message::{Class, Fact, Refusal, Reply};
@@ -46,6 +48,9 @@ pub enum ServeError {
     /// The TPM does not answer, or is not the one enrolled.
     #[error(transparent)]
     Tpm(#[from] TpmError),
+    /// The settings of AWS KMS.
+    #[error("aws_kms: {0}")]
+    AwsKms(#[from] AwsKmsConfigError),
     /// The runtime.
     #[error("cannot start: {0}")]
     Runtime(#[from] io::Error),
@@ -108,8 +113,13 @@ async fn run(
         tracing::info!("{name}: {value}");
     }
     let locks = TpmLocks::new(owner, enrolment, srk, config.seal_to.clone(), &values);
+    let mut services: Vec<Arc<dyn KeyService>> = vec![Arc::new(locks)];
+    if let Some(kms) = &config.aws_kms {
+        // A TPM alone makes no document KMS takes, so its locks stand beside a `tpm` lock, without attestation.
+        services.push(Arc::new(AwsKms::new(kms.clone(), None)?));
+    }
     let side = TrustedSide::new(
-        Keyring::new(vec![Arc::new(locks)]),
+        Keyring::new(services),
         About {
             provider: "tpm",
             software: concat!("nodeseal-tpm ", env!("CARGO_PKG_VERSION")).to_owned(),
