@@ -35,9 +35,12 @@ check: setup ## formatting, lints, documentation, licences and bans, architectur
 	@deny=$$(tests/setup.sh deny) && echo "cargo deny check" && $$deny --locked check --hide-inclusion-graph bans licenses sources
 	$(CARGO) test --locked --package nodeseal --test architecture
 
-bench: ## compare with other tools on the same TPM; writes target/bench/results.json
+bench: setup ## compare with other tools on the same TPM, and with the floor; writes target/bench/results.json
 	@tests/setup.sh bench
-	$(CARGO) bench --locked --workspace --benches
+	$(CARGO) build --locked --release --package nodeseal --package nodeseal-tpm --package nodeseal-sim
+	$(CARGO) bench --locked --package nodeseal --bench tpm
+	CARGO_TARGET_DIR=$(TARGET)/attestation-peer $(CARGO) run --locked --release \
+	    --manifest-path benches/attestation-peer/Cargo.toml -- target/bench/results.json
 
 clean: ## remove everything built or installed into the checkout
 	$(CARGO) clean

@@ -47,6 +47,7 @@ look() {
     if [ "${1:-}" = bench ]; then
         need clevis has clevis
         need clevis-tpm2 has clevis-encrypt-tpm2
+        need faketime has faketime
         need systemd has systemd-creds
         # systemd loads these at run time.
         need libtss2-dev test -n "$(find /usr/lib -name 'libtss2-esys.so.0' -print -quit)"
