@@ -64,7 +64,9 @@ pub enum ClientError {
         expected: &'static str,
     },
     /// The trusted side speaks other messages.
-    #[error("the trusted side ({software}) speaks protocol {found}, this program protocol {PROTOCOL}")]
+    #[error(
+        "the trusted side ({software}) speaks protocol {found}, this program protocol {PROTOCOL}"
+    )]
     Protocol {
         /// Name and version of the trusted side.
         software: String,
@@ -111,7 +113,11 @@ impl Connection {
                     found: protocol,
                 });
             }
-            _ => return Err(ClientError::Unexpected { expected: "a hello" }),
+            _ => {
+                return Err(ClientError::Unexpected {
+                    expected: "a hello",
+                });
+            }
         }
         connection.timeout = trusted.timeout;
         Ok(connection)
@@ -185,7 +191,12 @@ async fn send(
     message: &[u8],
     payload: &[u8],
 ) -> Result<(), ClientError> {
-    within(wait, "take the request", write_frame(stream, message, payload)).await
+    within(
+        wait,
+        "take the request",
+        write_frame(stream, message, payload),
+    )
+    .await
 }
 
 async fn receive(

@@ -74,9 +74,18 @@ mod tests {
     #[test]
     fn a_typed_key_is_read_from_bytes_and_from_hexadecimal_with_and_without_ornaments() {
         let bytes: Vec<u8> = (0..16u8).map(|i| i * 0x11).collect::<Vec<_>>().repeat(2);
-        let forms = [DIGITS.to_owned(), format!("0x{DIGITS}"), format!("{DIGITS}\n"), format!("0x{DIGITS}\r\n")];
+        let forms = [
+            DIGITS.to_owned(),
+            format!("0x{DIGITS}"),
+            format!("{DIGITS}\n"),
+            format!("0x{DIGITS}\r\n"),
+        ];
         for form in forms {
-            assert_eq!(read(KeyType::Secp256k1, form.as_bytes()).unwrap(), bytes, "{form:?}");
+            assert_eq!(
+                read(KeyType::Secp256k1, form.as_bytes()).unwrap(),
+                bytes,
+                "{form:?}"
+            );
         }
         assert_eq!(read(KeyType::Ed25519, &bytes).unwrap(), bytes);
     }
@@ -90,9 +99,8 @@ mod tests {
     #[test]
     fn what_is_no_key_is_refused_without_being_shown() {
         let refused = |content: &[u8], found: &str| {
-            let expected = format!(
-                "expected a p256 key: 32 bytes, or 64 hexadecimal digits; found {found}"
-            );
+            let expected =
+                format!("expected a p256 key: 32 bytes, or 64 hexadecimal digits; found {found}");
             assert_eq!(read(KeyType::P256, content).unwrap_err(), expected);
         };
         refused(b"", "0 bytes");

@@ -20,7 +20,9 @@ pub fn ethereum(key_type: KeyType, public_key: &[u8]) -> Option<EthereumIdentity
     if key_type != KeyType::Secp256k1 {
         return None;
     }
-    let point = PublicKey::from_sec1_bytes(public_key).ok()?.to_encoded_point(false);
+    let point = PublicKey::from_sec1_bytes(public_key)
+        .ok()?
+        .to_encoded_point(false);
     // Without the first byte, which says that what follows is x and y (SEC 1, 2.3.3).
     let node_id = point.as_bytes().get(1..)?;
     let hash = Keccak256::digest(node_id);
@@ -36,7 +38,11 @@ pub fn ethereum(key_type: KeyType, public_key: &[u8]) -> Option<EthereumIdentity
 fn checksummed(address: &str) -> String {
     let hash = hex(&Keccak256::digest(address.as_bytes()));
     let cased = address.chars().zip(hash.chars()).map(|(digit, of_hash)| {
-        if of_hash > '7' { digit.to_ascii_uppercase() } else { digit }
+        if of_hash > '7' {
+            digit.to_ascii_uppercase()
+        } else {
+            digit
+        }
     });
     format!("0x{}", cased.collect::<String>())
 }
@@ -73,10 +79,16 @@ mod tests {
         let y = "483ada7726a3c4655da4fbfc0e1108a8fd17b448a68554199c47d08ffb10d4b8";
         public_key.extend((0..32).map(|i| u8::from_str_radix(&x[2 * i..2 * i + 2], 16).unwrap()));
         let identity = ethereum(KeyType::Secp256k1, &public_key).unwrap();
-        assert_eq!(identity.address, "0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf");
+        assert_eq!(
+            identity.address,
+            "0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf"
+        );
         assert_eq!(identity.node_id, format!("{x}{y}"));
         assert_eq!(ethereum(KeyType::P256, &public_key), None);
-        assert_eq!(ethereum(KeyType::Secp256k1, &[2; 33]).map(|i| i.address.len()), Some(42));
+        assert_eq!(
+            ethereum(KeyType::Secp256k1, &[2; 33]).map(|i| i.address.len()),
+            Some(42)
+        );
         assert_eq!(ethereum(KeyType::Secp256k1, &[9; 33]), None);
     }
 }

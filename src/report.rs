@@ -57,7 +57,9 @@ pub fn conclude(result: Result<Report, Failure>, as_json: bool) -> ExitCode {
             document => format!("{document:#}\n"),
         };
     }
-    let mut status = failure.as_ref().map_or(0, |failure| exit_status(failure.class));
+    let mut status = failure
+        .as_ref()
+        .map_or(0, |failure| exit_status(failure.class));
     if let Err(error) = print(&report.text)
         && error.kind() != std::io::ErrorKind::BrokenPipe
     {
@@ -85,7 +87,11 @@ pub fn exit_status(class: Class) -> u8 {
 /// Lines of a name and a value, the values below each other.
 #[must_use]
 pub fn table(lines: &[(impl AsRef<str>, String)]) -> String {
-    let widest = lines.iter().map(|(name, _)| name.as_ref().len()).max().unwrap_or(0);
+    let widest = lines
+        .iter()
+        .map(|(name, _)| name.as_ref().len())
+        .max()
+        .unwrap_or(0);
     let line = |(name, value): &(_, String)| format!("{:widest$}  {value}\n", AsRef::as_ref(name));
     lines.iter().map(line).collect()
 }

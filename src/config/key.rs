@@ -86,7 +86,16 @@ impl TryFrom<Entry> for KeyEntry {
     type Error = String;
 
     fn try_from(entry: Entry) -> Result<Self, String> {
-        let Entry { name, blob, key_type, encoding, deliver, fd, path, uid } = entry;
+        let Entry {
+            name,
+            blob,
+            key_type,
+            encoding,
+            deliver,
+            fd,
+            path,
+            uid,
+        } = entry;
         check_name("key name", &name).map_err(|error| error.to_string())?;
         let key_type = key_type.as_deref().map(parse_key_type).transpose()?;
         if key_type == Some(KeyType::Opaque) && encoding == Encoding::Hex {

@@ -120,7 +120,10 @@ struct Entry {
 }
 
 fn walk(root: &Path, within: &Path, depth: usize, found: &mut Vec<Entry>) -> Result<(), FileError> {
-    let directory = root.join(within);
+    let directory = match within.as_os_str().is_empty() {
+        true => root.to_owned(),
+        false => root.join(within),
+    };
     if depth > MAX_DEPTH {
         return Err(io("enter so deep", &directory)(std::io::Error::other(
             "directories nested too deep",
