@@ -2,6 +2,7 @@
 
 mod aws_kms;
 mod credential;
+mod enclave;
 mod imds;
 mod nsm;
 
@@ -28,6 +29,8 @@ enum Command {
     AwsKms(aws_kms::Arguments),
     /// Make an access key the simulated services know
     Credential(credential::Arguments),
+    /// A Nitro Enclave to the agent: the trusted side on a simulated NSM
+    Enclave(enclave::Arguments),
     /// The instance metadata service, with expiring credentials
     Imds(imds::Arguments),
     /// A Nitro Security Module behind a unix socket
@@ -60,6 +63,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
         Command::AwsKms(arguments) => in_runtime(aws_kms::run(arguments)),
         Command::Credential(arguments) => credential::run(&arguments),
+        Command::Enclave(arguments) => in_runtime(enclave::run(arguments)),
         Command::Imds(arguments) => in_runtime(imds::run(arguments)),
         Command::Nsm(arguments) => in_runtime(nsm::run(arguments)),
         Command::TpmInterposer(arguments) => Ok(interposer::command::run(arguments)?),

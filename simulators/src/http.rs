@@ -96,6 +96,9 @@ pub(crate) type Received = Request<Bytes>;
 /// An answer held whole.
 pub(crate) type Answer = Response<Full<Bytes>>;
 
+/// What is answered instead of what was asked for: status and text.
+pub(crate) type Refused = (StatusCode, String);
+
 /// Answers every client of `listener` by `answer` until the future is dropped.
 ///
 /// # Errors

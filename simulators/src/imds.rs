@@ -11,7 +11,7 @@ use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::credentials::{Credential, CredentialDirectory, CredentialError};
-use crate::http::{Answer, Listener, Received, json as json_answer, serve_plain, text};
+use crate::http::{Answer, Listener, Received, Refused, json as json_answer, serve_plain, text};
 use crate::text::{base64, random};
 use crate::time::{Clock, Timestamp};
 
@@ -87,24 +87,24 @@ impl Imds {
         let answered = if path == "/latest/api/token" {
             self.token(request)
         } else if !self.has_token(request) {
-            Err(text(StatusCode::UNAUTHORIZED, ""))
+            refused(StatusCode::UNAUTHORIZED)
         } else if request.method() == Method::GET {
             self.metadata(path)
         } else {
-            Err(text(StatusCode::METHOD_NOT_ALLOWED, ""))
+            refused(StatusCode::METHOD_NOT_ALLOWED)
         };
-        let answer = answered.unwrap_or_else(|refusal| refusal);
+        let answer = answered.unwrap_or_else(|(status, body)| text(status, body));
         tracing::info!(method = %request.method(), path, status = answer.status().as_u16(), "answered");
         answer
     }
 
-    fn token(&self, request: &Received) -> Result<Answer, Answer> {
+    fn token(&self, request: &Received) -> Result<Answer, Refused> {
         if request.method() != Method::PUT {
-            return Err(text(StatusCode::METHOD_NOT_ALLOWED, ""));
+            return refused(StatusCode::METHOD_NOT_ALLOWED);
         }
         // A request that came through a proxy gets no token.
         if request.headers().contains_key("x-forwarded-for") {
-            return Err(text(StatusCode::FORBIDDEN, ""));
+            return refused(StatusCode::FORBIDDEN);
         }
         let ttl = request
             .headers()
@@ -112,14 +112,14 @@ impl Imds {
             .and_then(|value| value.to_str().ok());
         let ttl = ttl.and_then(|ttl| ttl.parse::<u64>().ok());
         let ttl = ttl.filter(|ttl| (1..=MAX_TTL).contains(ttl));
-        let ttl = ttl.ok_or_else(|| text(StatusCode::BAD_REQUEST, ""))?;
+        let ttl = ttl.ok_or((StatusCode::BAD_REQUEST, String::new()))?;
         let token = random::<40>().map_err(internal)?;
         let token = base64(&token);
         let now = self.config.clock.now();
         let mut state = self.state();
         state.tokens.retain(|_, end| now < *end);
         if state.tokens.len() >= MAX_TOKENS {
-            return Err(text(StatusCode::SERVICE_UNAVAILABLE, ""));
+            return refused(StatusCode::SERVICE_UNAVAILABLE);
         }
         state.tokens.insert(token.clone(), now.plus_seconds(ttl));
         let mut answer = text(StatusCode::OK, token);
@@ -136,10 +136,10 @@ impl Imds {
         end.is_some_and(|end| self.config.clock.now() < end)
     }
 
-    fn metadata(&self, path: &str) -> Result<Answer, Answer> {
+    fn metadata(&self, path: &str) -> Result<Answer, Refused> {
         let config = &self.config;
         let ok = |body: &str| Ok(text(StatusCode::OK, body));
-        let missing = || text(StatusCode::NOT_FOUND, "");
+        let missing = || (StatusCode::NOT_FOUND, String::new());
         if let Some(name) = path.strip_prefix(CREDENTIALS) {
             let role = config.role.as_deref().ok_or_else(missing)?;
             return match name {
@@ -217,9 +217,13 @@ impl Imds {
     }
 }
 
-fn internal(error: impl std::fmt::Display) -> Answer {
+fn refused(status: StatusCode) -> Result<Answer, Refused> {
+    Err((status, String::new()))
+}
+
+fn internal(error: impl std::fmt::Display) -> Refused {
     tracing::error!(%error, "no answer");
-    text(StatusCode::INTERNAL_SERVER_ERROR, "")
+    (StatusCode::INTERNAL_SERVER_ERROR, String::new())
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! can be told to misbehave. Never a dependency of a shipped program.
 //!
 //! - [`credentials`]: access keys, shared by the services that issue and that check them.
+//! - [`enclave`]: the trusted side on a simulated NSM.
 //! - [`http`]: where services listen.
 //! - [`imds`]: the EC2 instance metadata service.
 //! - [`interposer`]: a listener and attacker on the line to a TPM.
@@ -14,6 +15,7 @@
 
 pub mod credentials;
 mod der;
+pub mod enclave;
 pub mod files;
 pub mod http;
 pub mod imds;

@@ -2,7 +2,7 @@
 //!
 //! Semantics follow aws-nitro-enclaves-nsm-api (docs/attestation_process.md, src/api/mod.rs) and, where that is
 //! silent (errors of lock and extend), QEMU's virtio-nsm. Documents have the key order and the null members of
-//! genuine ones and are signed under a [`NitroRoot`](crate::pki::NitroRoot).
+//! genuine ones and are signed under a [`NitroRoot`].
 
 mod document;
 mod measurements;
@@ -20,7 +20,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::pki::{NitroIdentity, NitroRoot};
 use crate::text::{hex, random};
-use crate::time::Clock;
+use crate::time::{Clock, Timestamp};
 use document::Attested;
 use request::Request;
 use response::ErrorCode;
@@ -84,6 +84,19 @@ impl NsmSimulator {
     #[must_use]
     pub fn root_certificate(&self) -> &[u8] {
         &self.root
+    }
+
+    /// SHA-256 of it.
+    #[must_use]
+    pub fn root_sha256(&self) -> Vec<u8> {
+        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &self.root);
+        hash.as_ref().to_vec()
+    }
+
+    /// What it takes for the present.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// Module id in its documents.

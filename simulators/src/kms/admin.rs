@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::{CmsShape, Kms, PlannedFault};
-use crate::http::{Answer, Listener, Received, json as json_answer, serve_plain, text};
+use crate::http::{Answer, Listener, Received, Refused, json as json_answer, serve_plain, text};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,12 +38,12 @@ struct Offset {
 /// When no client can be accepted any more.
 pub async fn serve_admin(listener: Listener, kms: Arc<Kms>) -> io::Result<()> {
     serve_plain(listener, move |request| {
-        answer(&kms, &request).unwrap_or_else(|refusal| refusal)
+        answer(&kms, &request).unwrap_or_else(|(status, body)| text(status, body))
     })
     .await
 }
 
-fn answer(kms: &Kms, request: &Received) -> Result<Answer, Answer> {
+fn answer(kms: &Kms, request: &Received) -> Result<Answer, Refused> {
     let done = || json_answer(StatusCode::OK, &json!({}));
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/faults") => {
@@ -70,16 +70,13 @@ fn answer(kms: &Kms, request: &Received) -> Result<Answer, Answer> {
             let records = std::fs::read_to_string(kms.trail_path());
             records
                 .map(|records| text(StatusCode::OK, records))
-                .map_err(|error| text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+                .map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
         }
-        (method, path) => Err(text(
-            StatusCode::NOT_FOUND,
-            format!("no {method} {path} here"),
-        )),
+        (method, path) => Err((StatusCode::NOT_FOUND, format!("no {method} {path} here"))),
     }
 }
 
-fn read<T: DeserializeOwned>(request: &Received) -> Result<T, Answer> {
+fn read<T: DeserializeOwned>(request: &Received) -> Result<T, Refused> {
     serde_json::from_slice(request.body())
-        .map_err(|error| text(StatusCode::BAD_REQUEST, error.to_string()))
+        .map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))
 }

@@ -1,7 +1,6 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::text::unhex;
-use crate::time::Timestamp;
 use nodeseal_wire::cbor::Writer;
 
 const NOW: Timestamp = Timestamp(1_767_472_867_000);
@@ -197,4 +196,102 @@ fn documents_have_the_outer_bytes_of_genuine_ones_in_both_encodings() {
         let size = document.len();
         assert!((4300..5000).contains(&size), "{size}");
     }
+}
+
+fn document(nsm: &NsmSimulator) -> Vec<u8> {
+    let response = nsm.call(&attestation_request(b"hello"));
+    let head = unhex("a16b4174746573746174696f6ea168646f63756d656e7459").unwrap();
+    response[head.len() + 2..].to_vec()
+}
+
+fn verified(document: &[u8], root: &[u8], at: Timestamp) -> Result<[u8; 48], String> {
+    use nodeseal_attestation::nitro::{Anchor, DebugEnclaves, Document};
+    use nodeseal_attestation::time;
+    let anchor = Anchor::from_der(root).map_err(|error| error.to_string())?;
+    let document = Document::parse(document).map_err(|error| error.to_string())?;
+    let at = time::Timestamp::from_milliseconds(at.0);
+    let verified = document.verify(at, &anchor, DebugEnclaves::Refuse);
+    let verified = verified.map_err(|error| error.to_string())?;
+    assert_eq!(verified.document().user_data(), Some(&b"hello"[..]));
+    assert_eq!(verified.document().timestamp().milliseconds(), NOW.0);
+    Ok(*verified.document().pcr(0).unwrap())
+}
+
+#[test]
+fn documents_verify_under_their_root_until_the_leaf_ends() {
+    for encoding in [MapEncoding::Definite, MapEncoding::Indefinite] {
+        let nsm = boot(false, encoding);
+        let document = document(&nsm);
+        let root = nsm.root_certificate();
+        let expected = Ok(nsm.pcr(0).unwrap());
+        assert_eq!(verified(&document, root, NOW), expected);
+        let last = NOW.plus_seconds(3 * 3600);
+        assert_eq!(verified(&document, root, last), expected);
+        let late = verified(&document, root, last.plus_seconds(1)).unwrap_err();
+        let expected =
+            "certificate: valid until 2026-01-03T23:41:07Z, which is before 2026-01-03T23:41:08Z";
+        assert_eq!(late, expected);
+        let other = NitroRoot::generate(NOW).unwrap();
+        let foreign = verified(&document, other.certificate(), NOW).unwrap_err();
+        let hash = |der: &[u8]| {
+            let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der);
+            hex(hash.as_ref())
+        };
+        let (wanted, found) = (hash(other.certificate()), hash(root));
+        let expected =
+            format!("cabundle[0]: expected the root with SHA-256 {wanted}, found {found}");
+        assert_eq!(foreign, expected);
+    }
+}
+
+#[test]
+fn a_document_of_debug_mode_verifies_only_for_who_takes_those() {
+    let nsm = boot(true, MapEncoding::Definite);
+    let refusal = verified(&document(&nsm), nsm.root_certificate(), NOW).unwrap_err();
+    let expected = "PCR0 is zero: the document comes from an enclave in debug mode";
+    assert_eq!(refusal, expected);
+}
+
+#[test]
+fn leaf_and_chain_are_renewed_as_time_goes_on_or_back() {
+    let nsm = boot(false, MapEncoding::Definite);
+    let certificate = |document: &[u8]| {
+        let parsed = nodeseal_attestation::nitro::Document::parse(document).unwrap();
+        (parsed.certificate().to_vec(), parsed.cabundle()[3].to_vec())
+    };
+    let (leaf, instance) = certificate(&document(&nsm));
+    nsm.clock.set_offset(44 * 60 * 1000);
+    let same = (leaf.clone(), instance.clone());
+    assert_eq!(certificate(&document(&nsm)), same);
+    nsm.clock.set_offset(46 * 60 * 1000);
+    let (next, same) = certificate(&document(&nsm));
+    assert!(next != leaf && same == instance);
+    for days in [1, -1, 40] {
+        nsm.clock.set_offset(days * 24 * 3_600_000);
+        let (next, other) = certificate(&document(&nsm));
+        assert!(next != leaf && other != instance, "{days} days");
+    }
+}
+
+#[test]
+fn a_nitrotpm_document_verifies_as_one() {
+    use nodeseal_attestation::nitro::{Anchor, DebugEnclaves, Document, Form};
+    let root = NitroRoot::generate(NOW).unwrap();
+    let anchor = Anchor::from_der(root.certificate()).unwrap();
+    let module_id = "i-0368fa67e156d6d23-tpm0000000000000000";
+    let mut identity = NitroIdentity::new(root, "eu-west-1", "i-0368fa67e156d6d23", module_id);
+    let pcrs: Vec<(u16, PcrValue)> = (0..24).map(|index| (index, [0x11; 48])).collect();
+    let attested = Attested {
+        form: DocumentForm::NitroTpm,
+        encoding: MapEncoding::Indefinite,
+        pcrs: &pcrs,
+        claims: request::Claims::default(),
+    };
+    let document = attested.document(&mut identity, NOW).unwrap();
+    let parsed = Document::parse(&document).unwrap();
+    let at = nodeseal_attestation::time::Timestamp::from_milliseconds(NOW.0);
+    let verified = parsed.verify(at, &anchor, DebugEnclaves::Refuse).unwrap();
+    assert_eq!(verified.document().form(), Form::NitroTpm);
+    assert_eq!(verified.document().pcrs().count(), 24);
+    assert_eq!(verified.document().module_id(), module_id);
 }
