@@ -233,3 +233,41 @@ pub(super) fn remove_leftovers(directory: &Path) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// What [`NewFile::write`] makes where the file system has no unnamed files.
+    fn hidden(target: &Path) -> NewFile {
+        let (file, hidden) = hidden_file(parent_of(target), 0o600).unwrap();
+        NewFile {
+            file: file.into(),
+            target: target.to_owned(),
+            hidden,
+        }
+    }
+
+    fn files(directory: &Path) -> usize {
+        std::fs::read_dir(directory).unwrap().count()
+    }
+
+    #[test]
+    fn without_unnamed_files_a_hidden_one_is_renamed_and_still_replaces_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("key");
+        let first = hidden(&target);
+        assert!(!target.exists());
+        remove_leftovers(directory.path());
+        first.publish().unwrap();
+        assert!(target.exists());
+        let error = hidden(&target).publish().unwrap_err();
+        assert!(matches!(error, FileError::Exists { path } if path == target));
+        assert_eq!(files(directory.path()), 1);
+        hidden(&target).take_place().unwrap();
+        assert_eq!(files(directory.path()), 1);
+        drop(hidden(&target));
+        assert_eq!(files(directory.path()), 1);
+    }
+}
