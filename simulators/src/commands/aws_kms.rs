@@ -1,15 +1,18 @@
 //! `nodeseal-sim aws-kms`: AWS KMS over HTTPS.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
+use nodeseal_attestation::nitro::Anchor;
 use nodeseal_sim::credentials::CredentialDirectory;
 use nodeseal_sim::http::{Endpoint, Listener};
 use nodeseal_sim::kms::{CmsShape, Kms, KmsConfig, Server, serve_admin};
 use nodeseal_sim::pki::{NitroRoot, TlsAuthority};
 use nodeseal_sim::time::Clock;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 use super::{Failure, ready, until_asked_to_stop};
 
@@ -37,6 +40,9 @@ pub struct Arguments {
     /// Directory of the root attestation documents must verify under, shared with `nsm` [default: STATE]
     #[arg(long, value_name = "DIRECTORY")]
     root: Option<PathBuf>,
+    /// Instead: the root certificate (PEM) of genuine documents, to serve real enclaves
+    #[arg(long, value_name = "FILE", conflicts_with = "root")]
+    attestation_root: Option<PathBuf>,
     /// Directory of the TLS authority (tls-ca.pem, tls-ca.key), made if missing [default: STATE]
     #[arg(long, value_name = "DIRECTORY")]
     tls: Option<PathBuf>,
@@ -65,7 +71,14 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     let credentials = arguments
         .credentials
         .unwrap_or_else(|| state.join("credentials"));
-    let root = NitroRoot::in_directory(arguments.root.as_ref().unwrap_or(state), clock.now())?;
+    let attestation_root = match &arguments.attestation_root {
+        Some(path) => certificate(path)?,
+        None => {
+            let directory = arguments.root.as_ref().unwrap_or(state);
+            let root = NitroRoot::in_directory(directory, clock.now())?;
+            root.certificate().to_vec()
+        }
+    };
     let tls = arguments.tls.as_ref().unwrap_or(state);
     let authority = TlsAuthority::in_directory(tls, clock.now())?;
     let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"]
@@ -77,7 +90,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         directory: state.clone(),
         region: arguments.region,
         account: arguments.account,
-        attestation_root: root.certificate().to_vec(),
+        attestation_root,
         credentials: CredentialDirectory::at(&credentials)?,
         trail: arguments.trail,
         cms: match arguments.cms {
@@ -103,4 +116,13 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         result = until_asked_to_stop() => result?,
     }
     Ok(())
+}
+
+/// The certificate (DER) in a PEM file, if documents can be verified under it.
+fn certificate(path: &Path) -> Result<Vec<u8>, Failure> {
+    let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let pem = std::fs::read(path).map_err(|error| named(&error))?;
+    let der = CertificateDer::from_pem_slice(&pem).map_err(|error| named(&error))?;
+    Anchor::from_der(&der).map_err(|error| named(&error))?;
+    Ok(der.to_vec())
 }

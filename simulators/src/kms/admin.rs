@@ -50,7 +50,9 @@ fn answer(kms: &Kms, request: &Received) -> Result<Answer, Refused> {
             Ok(json_answer(StatusCode::OK, &json!(kms.faults().pending())))
         }
         (&Method::POST, "/faults") => {
-            kms.faults().add(read::<PlannedFault>(request)?);
+            let fault = PlannedFault::from_json(&read(request)?);
+            kms.faults()
+                .add(fault.map_err(|error| (StatusCode::BAD_REQUEST, error))?);
             Ok(done())
         }
         (&Method::DELETE, "/faults") => {

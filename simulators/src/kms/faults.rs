@@ -20,6 +20,28 @@ pub struct PlannedFault {
     pub operation: Option<String>,
 }
 
+impl PlannedFault {
+    /// Reads a fault; a member that means nothing is refused, lest a misspelt one be silently left out.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn from_json(value: &Value) -> Result<Self, String> {
+        let planned = Self::deserialize(value).map_err(|error| error.to_string())?;
+        let known = serde_json::to_value(&planned).map_err(|error| error.to_string())?;
+        let given = value
+            .as_object()
+            .into_iter()
+            .flat_map(|object| object.keys());
+        match given
+            .into_iter()
+            .find(|name| known.get(name.as_str()).is_none())
+        {
+            Some(name) => Err(format!("a member {name:?} means nothing to this fault")),
+            None => Ok(planned),
+        }
+    }
+}
+
 fn once() -> u32 {
     1
 }
@@ -224,7 +246,7 @@ mod tests {
     use serde_json::json;
 
     fn plan(faults: &Faults, value: Value) {
-        faults.add(serde_json::from_value(value).unwrap());
+        faults.add(PlannedFault::from_json(&value).unwrap());
     }
 
     #[test]
@@ -281,13 +303,13 @@ mod tests {
             json!({"fault": "plaintext", "which": "instead", "times": 4, "operation": "Decrypt"}),
             json!({"fault": "error", "status": 503, "code": "X", "message": "y", "times": 1}),
         ] {
-            let read: PlannedFault = serde_json::from_value(value.clone()).unwrap();
+            let read = PlannedFault::from_json(&value).unwrap();
             assert_eq!(serde_json::to_value(read).unwrap(), value);
         }
-        let error = serde_json::from_value::<PlannedFault>(json!({"fault": "rain"})).unwrap_err();
-        assert!(
-            error.to_string().starts_with("unknown variant `rain`"),
-            "{error}"
-        );
+        let error = |value: Value| PlannedFault::from_json(&value).unwrap_err();
+        let unknown = error(json!({"fault": "rain"}));
+        assert!(unknown.starts_with("unknown variant `rain`"), "{unknown}");
+        let misspelt = error(json!({"fault": "throttle", "time": 3}));
+        assert_eq!(misspelt, "a member \"time\" means nothing to this fault");
     }
 }

@@ -225,3 +225,10 @@ fn headers_that_are_no_authorization_are_refused() {
         assert_eq!(error.code, "IncompleteSignatureException", "{text}");
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_header_makes_the_reader_panic(text in "(AWS4-HMAC-SHA256 )?[A-Za-z0-9=/;, ]{0,80}\\PC{0,20}") {
+        let _ = authorization(&text);
+    }
+}
