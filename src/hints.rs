@@ -1,16 +1,35 @@
 //! What to try, for each reason that has a known cure. Codes are listed in docs/cli.md.
 
+mod aws;
+
 /// The advice for a reason.
 #[must_use]
 pub fn hint(code: &str) -> Option<&'static str> {
     HINTS
         .iter()
+        .chain(aws::HINTS)
         .find(|(known, _)| *known == code)
         .map(|(_, hint)| *hint)
 }
 
 const HINTS: &[(&str, &str)] = &[
     // The agent itself.
+    (
+        "audit-log",
+        "keep the log and its head as they are, find out who changed them, and move both away to begin a new log",
+    ),
+    (
+        "audit-log-locked",
+        "another process holds the log: is one of ours stopped (SIGSTOP), or a backup reading it?",
+    ),
+    (
+        "audit-log-write",
+        "no key is handed over unless that is recorded: is [audit] file writable, and the disk full?",
+    ),
+    (
+        "private-files",
+        "`deliver = \"memfd\"` needs no mounts and no privileges",
+    ),
     (
         "changed",
         "look at what changed the file, then run the command again",
@@ -212,8 +231,9 @@ mod tests {
     #[test]
     fn every_reason_has_one_hint_and_the_reference_lists_it() {
         let manual = include_str!("../docs/cli.md");
-        for (index, (code, _)) in HINTS.iter().enumerate() {
-            let again = HINTS.iter().skip(index + 1).any(|(later, _)| later == code);
+        let all = || HINTS.iter().chain(aws::HINTS);
+        for (index, (code, _)) in all().enumerate() {
+            let again = all().skip(index + 1).any(|(later, _)| later == code);
             assert!(!again, "{code} is there twice");
             assert!(
                 manual.contains(&format!("`{code}`")),
