@@ -12,7 +12,7 @@ setup: ## install what this machine lacks
 	@tests/setup.sh
 
 demo: setup ## seal a node's keys to a software TPM, start a real node from them, see every attack refused
-	$(CARGO) build --locked --release --package nodeseal --package nodeseal-tpm
+	$(CARGO) build --locked --release --package nodeseal --package nodeseal-tpm --package nodeseal-sim
 	$(CARGO) build --locked --release --package nodeseal-harness --bin demo
 	@$(TARGET)/release/demo
 

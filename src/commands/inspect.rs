@@ -125,11 +125,14 @@ fn lock_json(lock: &Lock) -> Value {
                 "public": hex(&signer.public),
                 "reference": hex(&signer.reference),
             })),
+            "public": hex(&tpm.public),
+            "private": hex(&tpm.private),
         }),
         Lock::AwsKms(kms) => json!({
             "kind": lock.kind(),
             "key": kms.key,
             "attested": kms.attested,
+            "ciphertext": hex(&kms.ciphertext),
         }),
     }
 }

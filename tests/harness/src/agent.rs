@@ -13,6 +13,7 @@ use crate::{Context, Error, Result, program};
 /// A node's directory with its configuration, and the agent run on it.
 pub struct Agent {
     directory: PathBuf,
+    environment: Vec<(String, String)>,
 }
 
 impl Agent {
@@ -23,10 +24,30 @@ impl Agent {
     pub fn init(directory: &Path, node: &str, address: &str) -> Result<Self> {
         let agent = Self {
             directory: directory.to_owned(),
+            environment: Vec::new(),
         };
         let init = ["init", "--node", node, "--trusted", address];
         agent.run(init)?.success("nodeseal init")?;
         Ok(agent)
+    }
+
+    /// `nodeseal` without a configuration, to be completed and run.
+    ///
+    /// # Errors
+    /// When the program is not built.
+    pub fn bare() -> Result<Command> {
+        Ok(Command::new(program("nodeseal")?))
+    }
+
+    /// Gives every later command these environment variables besides its own.
+    pub fn set_environment(&mut self, environment: Vec<(String, String)>) {
+        self.environment = environment;
+    }
+
+    /// The node's directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// The configuration file.
@@ -51,6 +72,22 @@ impl Agent {
         fs::write(&path, text + "\n" + more).context(path.display())
     }
 
+    /// Puts `new` in the place of `old` in the configuration.
+    ///
+    /// # Errors
+    /// When `old` is not in it exactly once.
+    pub fn replace(&self, old: &str, new: &str) -> Result<()> {
+        let path = self.config();
+        let text = fs::read_to_string(&path).context(path.display())?;
+        match text.matches(old).count() {
+            1 => fs::write(&path, text.replacen(old, new, 1)).context(path.display()),
+            count => Err(Error::new(format!(
+                "{old:?} is {count} times in {}",
+                path.display()
+            ))),
+        }
+    }
+
     /// `nodeseal --config FILE ARGUMENTS`, to be completed and run.
     ///
     /// # Errors
@@ -59,8 +96,9 @@ impl Agent {
         &self,
         arguments: impl IntoIterator<Item = S>,
     ) -> Result<Command> {
-        let mut command = Command::new(program("nodeseal")?);
+        let mut command = Self::bare()?;
         command.arg("--config").arg(self.config()).args(arguments);
+        command.envs(self.environment.iter().cloned());
         Ok(command)
     }
 

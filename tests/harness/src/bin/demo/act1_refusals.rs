@@ -81,7 +81,7 @@ fn with_blob_of(
 }
 
 /// Expects that opening `key` ends with exit code `code` for the reason named `reason`.
-fn refused(agent: &Agent, key: &str, code: i32, reason: &str) -> Result<((), String)> {
+pub fn refused(agent: &Agent, key: &str, code: i32, reason: &str) -> Result<((), String)> {
     let (ended, report) = agent.json(["open", "--check", key])?;
     let found = report.pointer("/error/code").and_then(Value::as_str);
     if (ended, found) != (code, Some(reason)) {

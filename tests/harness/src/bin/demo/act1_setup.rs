@@ -11,6 +11,7 @@ use nodeseal_harness::{
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::act1_start::Start;
 use crate::table::Table;
 
 /// The node's id.
@@ -44,6 +45,16 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// What a start of the node needs.
+    pub fn started(&self) -> Start<'_> {
+        Start {
+            agent: &self.agent,
+            directory: self.directory.path(),
+            address: &self.address,
+            trusted: ("nodeseal-tpm", self.trusted.pid()),
+        }
+    }
+
     /// The blob of the node's key.
     pub fn blob(&self) -> PathBuf {
         self.agent.blob("nodekey")
@@ -129,7 +140,8 @@ fn verify_certificate(ca: &PrivateCa, made: &Manufactured) -> Result<String> {
     Ok("EK certificate verified to its root".to_owned())
 }
 
-fn generate(agent: &Agent) -> Result<(String, String)> {
+/// Makes the node's key; its address.
+pub fn generate(agent: &Agent) -> Result<(String, String)> {
     let (code, report) = agent.json(["generate", "--name", "nodekey", "--type", "secp256k1"])?;
     let address = text(&report, "address")?;
     if code != 0 || !agent.blob("nodekey").is_file() {
@@ -141,7 +153,7 @@ fn generate(agent: &Agent) -> Result<(String, String)> {
 }
 
 /// Seals the keystores and passwords below `data`; the names of their keys.
-fn seal(agent: &Agent, data: &Path) -> Result<(Vec<String>, String)> {
+pub fn seal(agent: &Agent, data: &Path) -> Result<(Vec<String>, String)> {
     let (code, report) = agent.json(["seal".as_ref(), data.as_os_str(), "--shred".as_ref()])?;
     let sealed = report
         .get("sealed")

@@ -6,9 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use nodeseal_harness::clique::hex;
-use nodeseal_harness::{Context, Error, Node, Result, Running, memory_scan, wait_for};
+use nodeseal_harness::{Agent, Context, Error, Node, Result, Running, memory_scan, wait_for};
 
-use crate::act1_setup::Machine;
 use crate::table::Table;
 
 /// Until the node must have sealed two blocks. On an idle machine it takes six seconds.
@@ -17,10 +16,22 @@ const BLOCKS_WITHIN: Duration = Duration::from_secs(90);
 /// Until the node must have ended after SIGTERM. Its own timers make it take eight seconds.
 const ENDS_WITHIN: Duration = Duration::from_secs(60);
 
+/// A node that is ready to be started.
+pub struct Start<'a> {
+    /// Its agent.
+    pub agent: &'a Agent,
+    /// Its directory.
+    pub directory: &'a Path,
+    /// Address of its key.
+    pub address: &'a str,
+    /// What its trusted side is called, and its process.
+    pub trusted: (&'a str, Option<u32>),
+}
+
 /// Starts the node, looks at its blocks, stops it.
-pub fn play(table: &mut Table, machine: &Machine) -> Result<()> {
-    let directory = machine.directory.path();
-    let node = Node::prepare(directory, &machine.address)?;
+pub fn play(table: &mut Table, machine: &Start<'_>) -> Result<()> {
+    let directory = machine.directory;
+    let node = Node::prepare(directory, machine.address)?;
     let mut arguments: Vec<OsString> = vec!["run".into(), "--".into()];
     arguments.extend(node.command("{nodekey}")?);
     let mut running = table.step("nodeseal run -- ethereumjs --unlock {nodekey}", || {
@@ -38,7 +49,7 @@ pub fn play(table: &mut Table, machine: &Machine) -> Result<()> {
     })?;
     table.step("their signer is the address generate printed", || {
         let (first, second) = (node.signer(1)?, node.signer(2)?);
-        if first != second || !first.eq_ignore_ascii_case(&machine.address) {
+        if first != second || !first.eq_ignore_ascii_case(machine.address) {
             return Err(Error::new(format!(
                 "blocks 1 and 2 are by {first} and {second}, the address is {}",
                 machine.address
@@ -69,7 +80,7 @@ pub fn play(table: &mut Table, machine: &Machine) -> Result<()> {
 }
 
 /// Looks for the key in the memory of the node (where it must be), of the agent and of nodeseal-tpm.
-fn in_memory(machine: &Machine, agent: u32, raw: &[u8], text: &[u8]) -> Result<((), String)> {
+fn in_memory(machine: &Start<'_>, agent: u32, raw: &[u8], text: &[u8]) -> Result<((), String)> {
     if !rustix::process::geteuid().is_root() {
         return Ok(((), "not looked: needs root".to_owned()));
     }
@@ -80,12 +91,12 @@ fn in_memory(machine: &Machine, agent: u32, raw: &[u8], text: &[u8]) -> Result<(
         .next()
         .and_then(|pid| pid.parse().ok());
     let node = node.ok_or_else(|| Error::new("the agent has no child"))?;
-    let trusted = machine.trusted.pid().unwrap_or(0);
+    let (name, trusted) = (machine.trusted.0, machine.trusted.1.unwrap_or(0));
     let count = |pid| Ok(memory_scan(pid, raw)? + memory_scan(pid, text)?);
     match (count(node)?, count(agent)?, count(trusted)?) {
-        (1.., 0, 0) => Ok(((), "node yes, agent no, nodeseal-tpm no".to_owned())),
+        (1.., 0, 0) => Ok(((), format!("node yes, agent no, {name} no"))),
         found => Err(Error::new(format!(
-            "copies in node, agent, nodeseal-tpm: {found:?}"
+            "copies in node, agent, {name}: {found:?}"
         ))),
     }
 }

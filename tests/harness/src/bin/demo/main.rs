@@ -3,6 +3,9 @@
 mod act1_refusals;
 mod act1_setup;
 mod act1_start;
+mod act2_refusals;
+mod act2_setup;
+mod cloud;
 mod table;
 
 use std::process::ExitCode;
@@ -28,6 +31,10 @@ fn main() -> ExitCode {
 fn play(table: &mut Table) -> Result<()> {
     table.act("Act 1: a node whose keys are sealed to a TPM");
     let mut machine = act1_setup::play(table)?;
-    act1_start::play(table, &machine)?;
-    act1_refusals::play(table, &mut machine)
+    act1_start::play(table, &machine.started())?;
+    act1_refusals::play(table, &mut machine)?;
+    table.act("Act 2: a node whose keys AWS KMS gives to a measured enclave only");
+    let enclaved = act2_setup::play(table)?;
+    act1_start::play(table, &enclaved.started())?;
+    act2_refusals::play(table, &enclaved)
 }
