@@ -1,5 +1,6 @@
 //! One file per command; this one picks it.
 
+mod attest;
 mod audit;
 mod completions;
 mod generate;
@@ -8,10 +9,12 @@ mod inspect;
 mod lock;
 mod man;
 mod open;
+mod policy_aws;
 mod rotate;
 mod run;
 mod seal;
 mod status;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -19,7 +22,7 @@ use clap::Parser;
 use nodeseal_wire::message::{Class, DataKeyReport};
 
 use crate::audit::Trail;
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, PolicyCommand};
 use crate::client::Connection;
 use crate::config::Config;
 use crate::failure::Failure;
@@ -58,6 +61,7 @@ pub fn main() -> ExitCode {
 
 fn dispatch(app: &App, command: Command) -> ExitCode {
     let result = match command {
+        Command::Attest(args) => attest::run(app, &args),
         Command::Audit(command) => audit::run(app, &command),
         Command::Init(args) => init::run(app, &args),
         Command::Seal(args) => seal::run(app, &args),
@@ -69,6 +73,18 @@ fn dispatch(app: &App, command: Command) -> ExitCode {
         Command::Rotate(args) => rotate::run(app, &args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
+        Command::Policy(PolicyCommand::Aws(command)) => match policy_aws::run(app, &command) {
+            Ok((report, status)) => {
+                let concluded = conclude(Ok(report), app.json);
+                return if status == 0 {
+                    concluded
+                } else {
+                    ExitCode::from(status)
+                };
+            }
+            Err(failure) => Err(failure),
+        },
+        Command::Verify(args) => verify::run(&args),
         Command::Run(args) => match run::run(app, &args) {
             Ok(status) => return ExitCode::from(status),
             Err(failure) => Err(failure),

@@ -136,6 +136,8 @@ impl Agent {
         arguments: impl IntoIterator<Item = S>,
         log: &Path,
     ) -> Result<Running> {
-        Running::start("nodeseal", &mut self.command(arguments)?, log)
+        // What the node leaves in its working directory stays in its own.
+        let mut command = self.command(arguments)?;
+        Running::start("nodeseal", command.current_dir(&self.directory), log)
     }
 }
