@@ -97,3 +97,65 @@ fn from_hex<'de, const N: usize, D: Deserializer<'de>>(from: D) -> Result<[u8; N
     }
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Reads a directory that holds `text` as a policy, and a file that is none.
+    fn read(text: &str) -> Result<Vec<SignedPolicy>, String> {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("readme.txt"), "no policy").unwrap();
+        std::fs::write(directory.path().join("one.json"), text).unwrap();
+        read_policies(directory.path()).map_err(|error| error.problem)
+    }
+
+    fn policy() -> String {
+        let (approved, signature) = ("0a".repeat(32), "0b".repeat(64));
+        format!(
+            r#"{{"bank": "sha256", "pcrs": [7, 11], "approved": "{approved}", "signature": "{signature}"}}"#
+        )
+    }
+
+    #[test]
+    fn signed_policies_are_read_from_the_json_files_of_their_directory() {
+        let expected = SignedPolicy {
+            bank: PcrBank::Sha256,
+            pcrs: vec![7, 11],
+            approved: [10; 32],
+            signature: [11; 64],
+        };
+        assert_eq!(read(&policy()), Ok(vec![expected]));
+    }
+
+    #[test]
+    fn what_is_no_signed_policy_is_refused_by_name() {
+        for (from, to, problem) in [
+            (
+                "\"sha256\"",
+                "\"sha1\"",
+                "expected \"sha256\" or \"sha384\", found \"sha1\"",
+            ),
+            ("\"0a", "\"0", "expected 64 hexadecimal digits"),
+            ("\"0b", "\"+b", "expected 128 hexadecimal digits"),
+            ("\"0b", "\"é", "expected 128 hexadecimal digits"),
+            (
+                "[7, 11]",
+                "[7, 256]",
+                "invalid value: integer `256`, expected u8",
+            ),
+            ("\"pcrs\"", "\"pcr\"", "unknown field `pcr`"),
+        ] {
+            let error = read(&policy().replacen(from, to, 1)).unwrap_err();
+            assert!(error.contains(problem), "{problem:?} in {error:?}");
+        }
+        let error = read_policies(Path::new("/nowhere")).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("/nowhere: cannot be listed: "),
+            "{error}"
+        );
+    }
+}

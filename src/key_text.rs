@@ -109,4 +109,16 @@ mod tests {
         refused(format!("{DIGITS}\n\n").as_bytes(), "66 bytes");
         refused(&[b'g'; 64], "64 characters that are not all digits");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_content_makes_the_reader_panic_and_what_is_read_is_what_was_written(
+            content in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..140),
+            key: [u8; 32],
+        ) {
+            let _ = read(KeyType::Ed25519, &content);
+            let text: String = key.iter().map(|byte| format!("{byte:02X}")).collect();
+            proptest::prop_assert_eq!(read(KeyType::Bls12381, text.as_bytes()).unwrap(), key);
+        }
+    }
 }
