@@ -1,6 +1,10 @@
 //! The real program: enrolled, started, spoken to over its socket, stopped.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+#[path = "service/memory.rs"]
+mod memory;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -105,6 +109,10 @@ impl Client {
     }
 
     async fn seal(&mut self) -> Vec<u8> {
+        self.seal_key(KEY).await
+    }
+
+    async fn seal_key(&mut self, key: &[u8]) -> Vec<u8> {
         let request = Request::Seal(SealRequest {
             node: "node-1".to_owned(),
             created: 7,
@@ -118,11 +126,11 @@ impl Client {
                     key_type: KeyType::Opaque,
                     release: Release::Deliver,
                 },
-                length: u32::try_from(KEY.len()).unwrap(),
+                length: u32::try_from(key.len()).unwrap(),
             }],
             context: Context::default(),
         });
-        match self.ask(&request, KEY).await {
+        match self.ask(&request, key).await {
             (Reply::Sealed(batch), blob) => {
                 assert!(matches!(batch.outcomes[..], [Outcome::Delivered(_)]));
                 blob
