@@ -35,7 +35,7 @@ pub fn select(config: &Config, named: &[OsString]) -> Result<Vec<BlobSource>, Fa
                     let message = format!("{}: no *{BLOB_SUFFIX} files in it", path.display());
                     return Err(Failure::new(Class::Misuse, "no-such-key", message));
                 }
-                selected.extend(blobs.into_iter().map(|path| known.source(path)));
+                known.add_all(path, blobs, &mut selected);
             }
             Ok(_) => selected.push(known.source(path.to_owned())),
             Err(_) => {
@@ -56,9 +56,10 @@ pub fn select(config: &Config, named: &[OsString]) -> Result<Vec<BlobSource>, Fa
 /// # Errors
 /// When the directory cannot be read.
 pub fn select_all(config: &Config) -> Result<Vec<BlobSource>, Failure> {
-    let known = Known::new(config);
+    let mut selected = Vec::new();
     let blobs = find_blobs(&config.keys)?;
-    Ok(blobs.into_iter().map(|path| known.source(path)).collect())
+    Known::new(config).add_all(&config.keys, blobs, &mut selected);
+    Ok(selected)
 }
 
 /// The blob of the key of that name; a configured one need not exist, so that its absence is told by its path.
@@ -92,6 +93,21 @@ impl<'c> Known<'c> {
     fn source(&self, path: PathBuf) -> BlobSource {
         let name = absolute(&path).ok().and_then(|full| self.name(&full));
         BlobSource { path, name }
+    }
+
+    /// Adds the blobs of a directory. Most directories are nowhere near the keys', so their paths are not looked at
+    /// one by one.
+    fn add_all(&self, directory: &Path, blobs: Vec<PathBuf>, selected: &mut Vec<BlobSource>) {
+        let near_keys = |full: &PathBuf| {
+            let keys = self.keys.as_ref();
+            keys.is_some_and(|keys| full.starts_with(keys) || keys.starts_with(full))
+        };
+        let may_be_known =
+            !self.entries.is_empty() || absolute(directory).is_ok_and(|d| near_keys(&d));
+        selected.extend(blobs.into_iter().map(|path| match may_be_known {
+            true => self.source(path),
+            false => BlobSource { path, name: None },
+        }));
     }
 
     fn name(&self, full: &Path) -> Option<String> {

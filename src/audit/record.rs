@@ -59,6 +59,9 @@ pub struct Event {
     /// The keys concerned.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<KeyRecord>,
+    /// How many keys were opened only to see whether they would; they are not listed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub checked: u64,
     /// How each data key came to be open.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub data_keys: Vec<DataKeyRecord>,
@@ -153,6 +156,7 @@ impl Event {
             event,
             node: node.to_owned(),
             keys: Vec::new(),
+            checked: 0,
             data_keys: Vec::new(),
             refusal: None,
             torn: None,
@@ -198,6 +202,10 @@ impl Event {
     pub fn refused(&mut self, refusal: &Refusal) {
         self.refusal = Some(refusal.into());
     }
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl From<&Refusal> for RefusalRecord {

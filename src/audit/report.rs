@@ -84,6 +84,9 @@ impl Report {
                 self.refused(record.seq, &record.time, Some(key.name), refusal);
             }
         }
+        if record.event.checked > 0 {
+            *self.keys.entry("checked".to_owned()).or_default() += record.event.checked;
+        }
         for data_key in &record.event.data_keys {
             add(&mut self.ways, &data_key.way);
             for failed in &data_key.failed {

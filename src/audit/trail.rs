@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use memchr::memmem;
 use nodeseal_wire::blob::Blob;
 use nodeseal_wire::header::Way;
 use nodeseal_wire::message::{DataKeyReport, Outcome, Refusal};
@@ -29,7 +30,7 @@ impl Trail {
     /// A blob was opened, or made. Without a name, that in its header is taken.
     pub fn done(&mut self, name: Option<&str>, blob: &[u8]) {
         // A blob of a data key already seen is not read again: ten thousand of them would be felt.
-        let seen = |(id, _): &([u8; 16], Vec<Way>)| blob.windows(id.len()).any(|part| part == id);
+        let seen = |(id, _): &([u8; 16], Vec<Way>)| memmem::find(blob, id).is_some();
         let delivered = Outcome::Delivered(0);
         match name {
             Some(name) if self.ways.iter().any(seen) => self.event.key(name, blob, &delivered),
@@ -43,6 +44,17 @@ impl Trail {
                 }
                 Err(_) => self.event.key(name.unwrap_or_default(), blob, &delivered),
             },
+        }
+    }
+
+    /// A blob was opened only to see whether it would: it is counted, not listed.
+    pub fn checked(&mut self, blob: &[u8]) {
+        self.event.checked += 1;
+        let seen = |(id, _): &([u8; 16], Vec<Way>)| memmem::find(blob, id).is_some();
+        if !self.ways.iter().any(seen)
+            && let Ok(Blob { header, .. }) = Blob::parse(blob)
+        {
+            self.ways.push((header.data_key_id, header.ways));
         }
     }
 

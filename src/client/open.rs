@@ -1,8 +1,5 @@
 //! Opening any number of blobs as one batch: files are read, requests sent and replies taken at the same time.
 
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +10,7 @@ use nodeseal_wire::message::{
     BlobRef, Class, Context, DataKeyReport, MAX_BATCH, OpenRequest, Outcome, Refusal, Reply,
     Request,
 };
-use rustix::fs::OFlags;
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
@@ -24,7 +21,7 @@ use crate::supplies::Supplies;
 
 /// A request is sent when it holds this many bytes of blobs: large enough that a round trip does not matter, small
 /// enough that reading, sending and opening overlap. One blob more (at most 1 MiB) stays far below the frame's limit.
-const CHUNK_BYTES: usize = 128 << 10;
+const CHUNK_BYTES: usize = 256 << 10;
 /// Most blobs in one request.
 const CHUNK_BLOBS: usize = MAX_BATCH / 16;
 /// Below this many blobs, files are read at once and without threads, which would cost more than they gain.
@@ -35,6 +32,10 @@ const READERS: usize = 2;
 const STRIDE: usize = 64;
 /// Requests on their way at the same time.
 const IN_FLIGHT: usize = 4;
+/// Requests' worth of files that may be read while the first lock is still being asked.
+const READ_AHEAD: usize = 64;
+/// What is read of a file at once: a usual blob whole.
+const FILE_ROOM: usize = 8 << 10;
 
 /// A blob to be opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +55,6 @@ pub struct Opened<'a> {
 }
 
 /// Blobs read and not yet asked for, or asked for and not yet answered.
-#[derive(Default)]
 struct Chunk {
     /// Place in the list of sources, and length in bytes.
     blobs: Vec<(usize, u32)>,
@@ -72,7 +72,7 @@ pub async fn open_blobs<E: From<ClientError>>(
     connection: &mut Connection,
     node: &str,
     mut supplies: Supplies,
-    sources: Vec<BlobSource>,
+    sources: impl Into<Arc<[BlobSource]>>,
     mut each: impl FnMut(usize, Result<Opened<'_>, Refusal>) -> Result<(), E>,
 ) -> Result<Vec<DataKeyReport>, E> {
     let mut batch = Batch {
@@ -80,7 +80,7 @@ pub async fn open_blobs<E: From<ClientError>>(
         context: supplies.take(),
         supplies,
     };
-    let sources = Arc::new(sources);
+    let sources = sources.into();
     // Blobs for which the credentials were too old.
     let mut again = Vec::new();
     let mut reports = open_once(
@@ -112,7 +112,7 @@ pub async fn open_blobs<E: From<ClientError>>(
     }
     let places: Vec<usize> = again.into_iter().map(|(index, _)| index).collect();
     let sources = places.iter().filter_map(|index| sources.get(*index));
-    let sources = Arc::new(sources.cloned().collect());
+    let sources: Arc<[BlobSource]> = sources.cloned().collect();
     let more = open_once(
         connection,
         &mut batch,
@@ -138,13 +138,13 @@ struct Batch<'n> {
 async fn open_once<E: From<ClientError>>(
     connection: &mut Connection,
     batch: &mut Batch<'_>,
-    sources: &Arc<Vec<BlobSource>>,
+    sources: &Arc<[BlobSource]>,
     mut each: impl FnMut(usize, Result<Opened<'_>, Refusal>) -> Result<(), E>,
 ) -> Result<Vec<DataKeyReport>, E> {
     if sources.is_empty() {
         return Ok(Vec::new());
     }
-    let (read, to_ask) = mpsc::channel(IN_FLIGHT);
+    let (read, to_ask) = mpsc::channel(READ_AHEAD);
     let (asked, to_answer) = mpsc::channel(IN_FLIGHT);
     start_reading(sources, read);
     let wait = connection.timeout;
@@ -172,15 +172,15 @@ async fn open_once<E: From<ClientError>>(
 }
 
 /// Starts to read the files. The channel closes after the last.
-fn start_reading(sources: &Arc<Vec<BlobSource>>, out: mpsc::Sender<Chunk>) {
+fn start_reading(sources: &Arc<[BlobSource]>, out: mpsc::Sender<Chunk>) {
     let next = Arc::new(AtomicUsize::new(0));
     if sources.len() <= FEW {
         let sources = Arc::clone(sources);
         tokio::spawn(async move {
-            let mut chunk = Chunk::default();
+            let mut chunk = Chunk::with_room(FILE_ROOM);
             for (index, source) in sources.iter().enumerate() {
                 chunk.read(index, source);
-                if chunk.is_full() && out.send(std::mem::take(&mut chunk)).await.is_err() {
+                if chunk.is_full() && out.send(chunk.replaced()).await.is_err() {
                     return;
                 }
             }
@@ -192,7 +192,7 @@ fn start_reading(sources: &Arc<Vec<BlobSource>>, out: mpsc::Sender<Chunk>) {
     for _ in 0..READERS {
         let (sources, next, out) = (Arc::clone(sources), Arc::clone(&next), out.clone());
         tokio::task::spawn_blocking(move || {
-            let mut chunk = Chunk::default();
+            let mut chunk = Chunk::with_room(CHUNK_BYTES + FILE_ROOM);
             loop {
                 let start = next.fetch_add(STRIDE, Ordering::Relaxed);
                 let Some(rest) = sources.get(start..).filter(|rest| !rest.is_empty()) else {
@@ -200,7 +200,7 @@ fn start_reading(sources: &Arc<Vec<BlobSource>>, out: mpsc::Sender<Chunk>) {
                 };
                 for (index, source) in rest.iter().take(STRIDE).enumerate() {
                     chunk.read(start + index, source);
-                    if chunk.is_full() && out.blocking_send(std::mem::take(&mut chunk)).is_err() {
+                    if chunk.is_full() && out.blocking_send(chunk.replaced()).is_err() {
                         return;
                     }
                 }
@@ -211,6 +211,19 @@ fn start_reading(sources: &Arc<Vec<BlobSource>>, out: mpsc::Sender<Chunk>) {
 }
 
 impl Chunk {
+    fn with_room(bytes: usize) -> Self {
+        Self {
+            blobs: Vec::new(),
+            bytes: Vec::with_capacity(bytes),
+            failed: Vec::new(),
+        }
+    }
+
+    /// Gives the chunk, and puts an empty one in its place.
+    fn replaced(&mut self) -> Self {
+        std::mem::replace(self, Self::with_room(CHUNK_BYTES + FILE_ROOM))
+    }
+
     fn is_full(&self) -> bool {
         self.bytes.len() >= CHUNK_BYTES || self.blobs.len() >= CHUNK_BLOBS
     }
@@ -229,19 +242,11 @@ impl Chunk {
 
 /// Appends the file and returns its length; on an error, what was appended does not count.
 fn read_blob(source: &BlobSource, bytes: &mut Vec<u8>) -> Result<u32, Refusal> {
-    // Room for a usual blob and one byte: a read that fills less is followed by the one that proves the end.
-    bytes.reserve(4096);
-    // A named pipe must not make the agent wait for its writer.
-    let length = std::fs::OpenOptions::new()
-        .read(true)
-        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
-        .open(&source.path)
-        .and_then(|file: File| file.take(MAX_BLOB as u64 + 1).read_to_end(bytes))
-        .map_err(|error| Refusal {
-            class: Class::Internal,
-            code: "unreadable".to_owned(),
-            message: format!("cannot be read: {error}"),
-        })?;
+    let length = read_file(source, bytes).map_err(|error| Refusal {
+        class: Class::Internal,
+        code: "unreadable".to_owned(),
+        message: format!("cannot be read: {error}"),
+    })?;
     match u32::try_from(length) {
         Ok(fits) if length <= MAX_BLOB => Ok(fits),
         _ => Err(Refusal {
@@ -250,6 +255,24 @@ fn read_blob(source: &BlobSource, bytes: &mut Vec<u8>) -> Result<u32, Refusal> {
             message: format!("expected a sealed blob of at most {MAX_BLOB} bytes, found more"),
         }),
     }
+}
+
+/// Appends the file, or its start where it is larger than any blob.
+fn read_file(source: &BlobSource, bytes: &mut Vec<u8>) -> rustix::io::Result<usize> {
+    // A named pipe must not make the agent wait for its writer.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = openat(CWD, &source.path, flags, Mode::empty())?;
+    let mut length = 0;
+    while length <= MAX_BLOB {
+        bytes.reserve(FILE_ROOM);
+        match rustix::io::read(&file, rustix::buffer::spare_capacity(bytes)) {
+            Ok(0) => break,
+            Ok(more) => length += more,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(length)
 }
 
 /// Asks for chunks, one request each.

@@ -4,11 +4,12 @@ use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use nodeseal_memory::{LockMemoryError, Secret};
 use nodeseal_wire::blob::Blob;
 use nodeseal_wire::header::Header;
-use nodeseal_wire::message::{Class, DataKeyReport};
+use nodeseal_wire::message::{Class, DataKeyReport, Refusal};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Map, Value, json};
 
@@ -61,9 +62,16 @@ type Outcomes = Vec<Option<Result<Told, Failure>>>;
 /// When none could be opened. What failed for single keys is in the report.
 pub fn run(app: &App, args: &OpenArgs) -> Result<Report, Failure> {
     let config = app.config()?;
-    let sources = select(&config, &args.keys)?;
+    let sources: Arc<[BlobSource]> = select(&config, &args.keys)?.into();
     let sink = Sink::of(args, sources.len())?;
     sink.warn(app.json);
+    let job = Job {
+        config: &config,
+        args,
+        // Reading the header of each of thousands of blobs is felt: it is done where something of it is used.
+        look: app.json || !matches!(sink, Sink::Nowhere) || !config.entries.is_empty(),
+        sink: &sink,
+    };
     let at_a_time = match sink {
         Sink::Directory(_) => files_at_a_time(),
         _ => sources.len(),
@@ -72,14 +80,32 @@ pub fn run(app: &App, args: &OpenArgs) -> Result<Report, Failure> {
     let mut data_keys = Vec::new();
     app.wait_for(async {
         let mut connection = connect(&config).await?;
-        for sources in sources.chunks(at_a_time.max(1)) {
-            let opened = open_some(&mut connection, &config, args, &sink, sources).await?;
+        let groups = match sources.len() {
+            all if all <= at_a_time => vec![Arc::clone(&sources)],
+            _ => sources.chunks(at_a_time.max(1)).map(Arc::from).collect(),
+        };
+        for group in groups {
+            let opened = job.open(&mut connection, group).await?;
             outcomes.extend(opened.0);
             data_keys.extend(opened.1);
         }
         Ok(())
     })?;
-    Ok(reported(&config, &sink, &sources, &outcomes, &data_keys))
+    let done = Done {
+        sources: &sources,
+        outcomes: &outcomes,
+        data_keys: &data_keys,
+    };
+    Ok(done.report(&job, app.json))
+}
+
+/// What is to be done with each key.
+struct Job<'a> {
+    config: &'a Config,
+    args: &'a OpenArgs,
+    sink: &'a Sink,
+    /// Whether headers are read.
+    look: bool,
 }
 
 /// How many files can be open at a time: keys appear in their directory only after the audit log has them.
@@ -97,70 +123,80 @@ fn files_at_a_time() -> usize {
     limit.unwrap_or(usize::MAX).saturating_sub(FILES_KEPT_FREE)
 }
 
-async fn open_some(
-    connection: &mut Connection,
-    config: &Config,
-    args: &OpenArgs,
-    sink: &Sink,
-    sources: &[BlobSource],
-) -> Result<(Outcomes, Vec<DataKeyReport>), Failure> {
-    let mut trail = Trail::new(Kind::Open, &config.node);
-    let mut outcomes: Vec<Option<Result<(Staged, Told), Failure>>> = Vec::new();
-    outcomes.resize_with(sources.len(), || None);
-    let context = gather(config)?;
-    let (node, asked) = (&config.node, sources.to_vec());
-    let opened = open_blobs(connection, node, context, asked, |index, opened| {
-        let (Some(outcome), Some(source)) = (outcomes.get_mut(index), sources.get(index)) else {
-            return Ok(());
-        };
-        *outcome = Some(match opened {
-            Ok(opened) => take(config, args, sink, &opened).inspect(|(_, told)| {
-                trail.done(Some(&told.name), opened.blob);
-            }),
-            Err(refusal) => {
-                let name = source.name.as_deref().unwrap_or_default();
-                trail.refused(name, Some(&source.path), &refusal);
-                Err(refusal.into())
+impl Job<'_> {
+    async fn open(
+        &self,
+        connection: &mut Connection,
+        sources: Arc<[BlobSource]>,
+    ) -> Result<(Outcomes, Vec<DataKeyReport>), Failure> {
+        let mut trail = Trail::new(Kind::Open, &self.config.node);
+        let mut outcomes: Vec<Option<Result<(Staged, Told), Failure>>> = Vec::new();
+        outcomes.resize_with(sources.len(), || None);
+        let (supplies, asked) = (gather(self.config)?, Arc::clone(&sources));
+        let node = &self.config.node;
+        let opened = open_blobs(connection, node, supplies, asked, |index, opened| {
+            if let (Some(outcome), Some(source)) = (outcomes.get_mut(index), sources.get(index)) {
+                *outcome = Some(self.take(source, opened, &mut trail));
             }
-        });
-        Ok::<_, Failure>(())
-    })
-    .await;
-    let reports = recorded(trail, config, opened)?;
-    let release = |outcome: Option<Result<(Staged, Told), Failure>>| {
-        Some(outcome?.and_then(|(staged, told)| staged.release().map(|()| told)))
-    };
-    Ok((outcomes.into_iter().map(release).collect(), reports))
-}
+            Ok::<_, Failure>(())
+        })
+        .await;
+        let reports = recorded(trail, self.config, opened)?;
+        let release = |outcome: Option<Result<(Staged, Told), Failure>>| {
+            Some(outcome?.and_then(|(staged, told)| staged.release().map(|()| told)))
+        };
+        Ok((outcomes.into_iter().map(release).collect(), reports))
+    }
 
-fn take(
-    config: &Config,
-    args: &OpenArgs,
-    sink: &Sink,
-    opened: &Opened<'_>,
-) -> Result<(Staged, Told), Failure> {
-    let header = Blob::parse(opened.blob)
-        .map_err(|error| Failure::new(Class::Internal, "no-blob", error.to_string()))?
-        .header;
-    check_type(config, &header)?;
-    let encoding = encoding_of(config, &header, args.encoding);
-    let file = sink.file(&header);
-    let no_memory =
-        |error: LockMemoryError| Failure::new(Class::Internal, "locked-memory", error.to_string());
-    let staged = encoded(encoding, opened.key, |key| match (&file, sink) {
-        // Not synced: what is lost in a crash can be opened again.
-        (Some(file), _) => Ok(Staged::File(NewFile::write(file, key, SECRET_MODE)?)),
-        (None, Sink::Stdout) => Secret::copy_of(key).map(Staged::Stdout).map_err(no_memory),
-        (None, _) => Ok(Staged::Nowhere),
-    })
-    .map_err(no_memory)??;
-    let told = Told {
-        key_type: header.key_type.name(),
-        public_key: header.public_key.as_deref().map(hex),
-        name: header.name,
-        file,
-    };
-    Ok((staged, told))
+    fn take(
+        &self,
+        source: &BlobSource,
+        opened: Result<Opened<'_>, Refusal>,
+        trail: &mut Trail,
+    ) -> Result<(Staged, Told), Failure> {
+        let opened = opened.map_err(|refusal| {
+            let name = source.name.as_deref().unwrap_or_default();
+            trail.refused(name, Some(&source.path), &refusal);
+            Failure::from(refusal)
+        })?;
+        if matches!(self.sink, Sink::Nowhere) {
+            trail.checked(opened.blob);
+        }
+        if !self.look {
+            return Ok((Staged::Nowhere, Told::default()));
+        }
+        let (staged, told) = self.stage(&opened)?;
+        if !matches!(self.sink, Sink::Nowhere) {
+            trail.done(Some(&told.name), opened.blob);
+        }
+        Ok((staged, told))
+    }
+
+    fn stage(&self, opened: &Opened<'_>) -> Result<(Staged, Told), Failure> {
+        let header = Blob::parse(opened.blob)
+            .map_err(|error| Failure::new(Class::Internal, "no-blob", error.to_string()))?
+            .header;
+        check_type(self.config, &header)?;
+        let encoding = encoding_of(self.config, &header, self.args.encoding);
+        let file = self.sink.file(&header);
+        let no_memory = |error: LockMemoryError| {
+            Failure::new(Class::Internal, "locked-memory", error.to_string())
+        };
+        let staged = encoded(encoding, opened.key, |key| match (&file, self.sink) {
+            // Not synced: what is lost in a crash can be opened again.
+            (Some(file), _) => Ok(Staged::File(NewFile::write(file, key, SECRET_MODE)?)),
+            (None, Sink::Stdout) => Secret::copy_of(key).map(Staged::Stdout).map_err(no_memory),
+            (None, _) => Ok(Staged::Nowhere),
+        })
+        .map_err(no_memory)??;
+        let told = Told {
+            key_type: header.key_type.name(),
+            public_key: header.public_key.as_deref().map(hex),
+            name: header.name,
+            file,
+        };
+        Ok((staged, told))
+    }
 }
 
 impl Staged {
@@ -235,60 +271,77 @@ impl Sink {
     }
 }
 
-fn reported(
-    config: &Config,
-    sink: &Sink,
-    sources: &[BlobSource],
-    outcomes: &[Option<Result<Told, Failure>>],
-    data_keys: &[DataKeyReport],
-) -> Report {
-    let (mut text, mut keys, mut first, mut failures) = (String::new(), Vec::new(), None, 0);
-    for (source, outcome) in sources.iter().zip(outcomes) {
-        let path = source.path.display().to_string();
-        match outcome {
-            Some(Ok(told)) => {
-                if let Some(file) = &told.file {
-                    text.push_str(&format!("{}: {}\n", told.name, file.display()));
-                }
-                keys.push(json!({
+/// What became of all.
+struct Done<'a> {
+    sources: &'a [BlobSource],
+    outcomes: &'a Outcomes,
+    data_keys: &'a [DataKeyReport],
+}
+
+impl Done<'_> {
+    fn report(&self, job: &Job<'_>, as_json: bool) -> Report {
+        let failures = || {
+            let each = self.sources.iter().zip(self.outcomes);
+            each.filter_map(|(source, outcome)| match outcome {
+                Some(Err(failure)) => Some((source, failure)),
+                _ => None,
+            })
+        };
+        let failed = failures().next().map(|(source, first)| match self.sources {
+            [_] => first.clone().of(source.path.display()),
+            _ => Failure::some_of(failures().count(), self.sources.len(), first),
+        });
+        let mut report = Report::silent();
+        if as_json {
+            report.json = self.json(job.config);
+        } else if !matches!(job.sink, Sink::Stdout) {
+            // Standard output would be the key's alone.
+            report.text = self.text(job.sink, failures().count());
+        }
+        report.failed = failed;
+        report
+    }
+
+    fn text(&self, sink: &Sink, failures: usize) -> String {
+        let mut text = String::new();
+        for (source, outcome) in self.sources.iter().zip(self.outcomes) {
+            let line = match outcome {
+                Some(Ok(Told { name, file, .. })) => match file {
+                    Some(file) => format!("{name}: {}\n", file.display()),
+                    None => continue,
+                },
+                Some(Err(failure)) => format!("{}: {}\n", source.path.display(), failure.message),
+                None => continue,
+            };
+            text.push_str(&line);
+        }
+        if matches!(sink, Sink::Nowhere) {
+            let keys = self.sources.len();
+            text.push_str(&format!("{} of {keys} keys open\n", keys - failures));
+        }
+        text
+    }
+
+    fn json(&self, config: &Config) -> Value {
+        let each = self.sources.iter().zip(self.outcomes);
+        let keys = each.filter_map(|(source, outcome)| {
+            let path = source.path.display().to_string();
+            Some(match outcome.as_ref()? {
+                Ok(told) => json!({
                     "blob": path,
                     "name": told.name,
                     "type": told.key_type,
                     "public_key": told.public_key,
                     "file": told.file.as_ref().map(|file| file.display().to_string()),
-                }));
-            }
-            Some(Err(failure)) => {
-                failures += 1;
-                text.push_str(&format!("{path}: {}\n", failure.message));
-                keys.push(json!({ "blob": path, "error": failure.json() }));
-                first.get_or_insert((path, failure));
-            }
-            None => {}
-        }
-    }
-    if matches!(sink, Sink::Nowhere) {
-        text.push_str(&format!(
-            "{} of {} keys open\n",
-            sources.len() - failures,
-            sources.len()
-        ));
-    }
-    if matches!(sink, Sink::Stdout) {
-        // Standard output is the key's alone.
-        text.clear();
-    }
-    Report {
-        json: json!({
+                }),
+                Err(failure) => json!({ "blob": path, "error": failure.json() }),
+            })
+        });
+        json!({
             "node": config.node,
-            "keys": keys,
-            "data_keys": data_keys.iter().map(data_key_json).collect::<Vec<_>>(),
-        }),
-        text,
-        failed: first.map(|(path, first)| match sources {
-            [_] => first.clone().of(path),
-            _ => Failure::some_of(failures, sources.len(), first),
-        }),
+            "keys": keys.collect::<Vec<_>>(),
+            "data_keys": self.data_keys.iter().map(data_key_json).collect::<Vec<_>>(),
+        })
     }
 }
 

@@ -225,7 +225,7 @@ async fn prove(
         path: key.path.clone(),
         name: Some(key.header.name.clone()),
     };
-    let sources = replaced.iter().map(source).collect();
+    let sources: Vec<_> = replaced.iter().map(source).collect();
     let context = gather(config)?;
     let mut trail = Trail::new(Kind::Open, &config.node);
     let opened = open_blobs(

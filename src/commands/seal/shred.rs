@@ -27,7 +27,7 @@ pub async fn remove_sealed(
         path: file.target.clone(),
         name: Some(file.about.name.clone()),
     };
-    let sources = files.iter().map(source).collect();
+    let sources: Vec<_> = files.iter().map(source).collect();
     let mut trail = Trail::new(Kind::Open, &config.node);
     let (node, context) = (&config.node, gather(config)?);
     let opened = open_blobs(connection, node, context, sources, |index, opened| {
