@@ -1,7 +1,7 @@
 //! Files as an operator may rely on: there whole or not at all, never overwritten unasked, whatever kills the agent.
 //!
 //! - [`NewFile`], [`create_all`]: a file that appears whole and never replaces another.
-//! - [`replace`]: a file that takes another's place and keeps the old one until it is proved.
+//! - [`mod@replace`]: a file that takes another's place and keeps the old one until it is proved.
 //! - [`Plaintext`]: a key file that is read, and removed once its blob is proved.
 //! - [`find_key_files`], [`find_blobs`]: the files of a directory.
 
