@@ -4,7 +4,7 @@
 //! - [`TpmProcess`]: nodeseal-tpm enrolled and serving; [`Agent`]: `nodeseal` on a node's directory.
 //! - [`Running`], [`Finished`]: a child process, its output, its end.
 //! - [`Node`]: a real blockchain node, and who sealed its blocks; [`keystores`]: real keystore files.
-//! - [`Simulator`]: a subcommand of `nodeseal-sim`; [`python`]: a Python with other people's clients.
+//! - [`Simulator`]: a subcommand of `nodeseal-sim`; [`python()`]: a Python with other people's clients.
 //! - [`memory_scan`]: what is in another process's memory.
 
 mod agent;
