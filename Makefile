@@ -31,7 +31,7 @@ test: setup ## everything that can be tested on this machine
 check: setup ## formatting, lints, documentation, licences and bans, architecture
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps --document-private-items --quiet
+	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' $(CARGO) doc --locked --workspace --no-deps --document-private-items --quiet
 	@deny=$$(tests/setup.sh deny) && echo "cargo deny check" && $$deny --locked check --hide-inclusion-graph bans licenses sources
 	$(CARGO) test --locked --package nodeseal --test architecture
 
