@@ -1,6 +1,7 @@
 //! A connection to the trusted side: one reply to each request, in order, each within its time.
 
 mod open;
+mod read;
 
 use std::time::Duration;
 

@@ -2,40 +2,22 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use nodeseal_wire::blob::MAX_BLOB;
 use nodeseal_wire::message::{
-    BlobRef, Class, Context, DataKeyReport, MAX_BATCH, OpenRequest, Outcome, Refusal, Reply,
-    Request,
+    BlobRef, Context, DataKeyReport, OpenRequest, Outcome, Refusal, Reply, Request,
 };
-use rustix::fs::{CWD, Mode, OFlags, openat};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
+use super::read::{Chunk, start_reading};
 use super::{ClientError, Connection, receive, send};
 use crate::aws::credentials_expired;
 use crate::report::warn;
 use crate::supplies::Supplies;
 
-/// A request is sent when it holds this many bytes of blobs: large enough that a round trip does not matter, small
-/// enough that reading, sending and opening overlap. One blob more (at most 1 MiB) stays far below the frame's limit.
-const CHUNK_BYTES: usize = 256 << 10;
-/// Most blobs in one request.
-const CHUNK_BLOBS: usize = MAX_BATCH / 16;
-/// Below this many blobs, files are read at once and without threads, which would cost more than they gain.
-const FEW: usize = 32;
-/// Threads that read files. Reading is system calls, so a second one gains a little where the first waits for a disk.
-const READERS: usize = 2;
-/// Files a reader takes from the list at a time.
-const STRIDE: usize = 64;
-/// Requests on their way at the same time.
-const IN_FLIGHT: usize = 4;
-/// Requests' worth of files that may be read while the first lock is still being asked.
-const READ_AHEAD: usize = 64;
-/// What is read of a file at once: a usual blob whole.
-const FILE_ROOM: usize = 8 << 10;
+/// Requests on their way at the same time, beside what is read ahead.
+const IN_FLIGHT: usize = 2;
 
 /// A blob to be opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,15 +34,6 @@ pub struct Opened<'a> {
     pub blob: &'a [u8],
     /// The key, in locked memory that is wiped after the next few.
     pub key: &'a [u8],
-}
-
-/// Blobs read and not yet asked for, or asked for and not yet answered.
-struct Chunk {
-    /// Place in the list of sources, and length in bytes.
-    blobs: Vec<(usize, u32)>,
-    bytes: Vec<u8>,
-    /// Files that could not be read.
-    failed: Vec<(usize, Refusal)>,
 }
 
 /// Opens the blobs as one batch, so that each lock is asked once per data key. `each` is told of every blob by its
@@ -144,9 +117,8 @@ async fn open_once<E: From<ClientError>>(
     if sources.is_empty() {
         return Ok(Vec::new());
     }
-    let (read, to_ask) = mpsc::channel(READ_AHEAD);
     let (asked, to_answer) = mpsc::channel(IN_FLIGHT);
-    start_reading(sources, read);
+    let to_ask = start_reading(sources);
     let wait = connection.timeout;
     let (mut incoming, outgoing) = connection.stream.split();
     let asker = Asker {
@@ -169,110 +141,6 @@ async fn open_once<E: From<ClientError>>(
         batch.context = open.context;
     }
     Ok(reports)
-}
-
-/// Starts to read the files. The channel closes after the last.
-fn start_reading(sources: &Arc<[BlobSource]>, out: mpsc::Sender<Chunk>) {
-    let next = Arc::new(AtomicUsize::new(0));
-    if sources.len() <= FEW {
-        let sources = Arc::clone(sources);
-        tokio::spawn(async move {
-            let mut chunk = Chunk::with_room(FILE_ROOM);
-            for (index, source) in sources.iter().enumerate() {
-                chunk.read(index, source);
-                if chunk.is_full() && out.send(chunk.replaced()).await.is_err() {
-                    return;
-                }
-            }
-            // A closed channel means that the batch has failed and nobody waits for more.
-            let _ = out.send(chunk).await;
-        });
-        return;
-    }
-    for _ in 0..READERS {
-        let (sources, next, out) = (Arc::clone(sources), Arc::clone(&next), out.clone());
-        tokio::task::spawn_blocking(move || {
-            let mut chunk = Chunk::with_room(CHUNK_BYTES + FILE_ROOM);
-            loop {
-                let start = next.fetch_add(STRIDE, Ordering::Relaxed);
-                let Some(rest) = sources.get(start..).filter(|rest| !rest.is_empty()) else {
-                    break;
-                };
-                for (index, source) in rest.iter().take(STRIDE).enumerate() {
-                    chunk.read(start + index, source);
-                    if chunk.is_full() && out.blocking_send(chunk.replaced()).is_err() {
-                        return;
-                    }
-                }
-            }
-            let _ = out.blocking_send(chunk);
-        });
-    }
-}
-
-impl Chunk {
-    fn with_room(bytes: usize) -> Self {
-        Self {
-            blobs: Vec::new(),
-            bytes: Vec::with_capacity(bytes),
-            failed: Vec::new(),
-        }
-    }
-
-    /// Gives the chunk, and puts an empty one in its place.
-    fn replaced(&mut self) -> Self {
-        std::mem::replace(self, Self::with_room(CHUNK_BYTES + FILE_ROOM))
-    }
-
-    fn is_full(&self) -> bool {
-        self.bytes.len() >= CHUNK_BYTES || self.blobs.len() >= CHUNK_BLOBS
-    }
-
-    fn read(&mut self, index: usize, source: &BlobSource) {
-        let start = self.bytes.len();
-        match read_blob(source, &mut self.bytes) {
-            Ok(length) => self.blobs.push((index, length)),
-            Err(refusal) => {
-                self.bytes.truncate(start);
-                self.failed.push((index, refusal));
-            }
-        }
-    }
-}
-
-/// Appends the file and returns its length; on an error, what was appended does not count.
-fn read_blob(source: &BlobSource, bytes: &mut Vec<u8>) -> Result<u32, Refusal> {
-    let length = read_file(source, bytes).map_err(|error| Refusal {
-        class: Class::Internal,
-        code: "unreadable".to_owned(),
-        message: format!("cannot be read: {error}"),
-    })?;
-    match u32::try_from(length) {
-        Ok(fits) if length <= MAX_BLOB => Ok(fits),
-        _ => Err(Refusal {
-            class: Class::Damaged,
-            code: "not-a-blob".to_owned(),
-            message: format!("expected a sealed blob of at most {MAX_BLOB} bytes, found more"),
-        }),
-    }
-}
-
-/// Appends the file, or its start where it is larger than any blob.
-fn read_file(source: &BlobSource, bytes: &mut Vec<u8>) -> rustix::io::Result<usize> {
-    // A named pipe must not make the agent wait for its writer.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = openat(CWD, &source.path, flags, Mode::empty())?;
-    let mut length = 0;
-    while length <= MAX_BLOB {
-        bytes.reserve(FILE_ROOM);
-        match rustix::io::read(&file, rustix::buffer::spare_capacity(bytes)) {
-            Ok(0) => break,
-            Ok(more) => length += more,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(length)
 }
 
 /// Asks for chunks, one request each.
