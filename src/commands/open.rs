@@ -306,12 +306,13 @@ impl Done<'_> {
         let mut text = String::new();
         for (source, outcome) in self.sources.iter().zip(self.outcomes) {
             let line = match outcome {
-                Some(Ok(Told { name, file, .. })) => match file {
-                    Some(file) => format!("{name}: {}\n", file.display()),
-                    None => continue,
-                },
+                Some(Ok(Told {
+                    name,
+                    file: Some(file),
+                    ..
+                })) => format!("{name}: {}\n", file.display()),
                 Some(Err(failure)) => format!("{}: {}\n", source.path.display(), failure.message),
-                None => continue,
+                Some(Ok(_)) | None => continue,
             };
             text.push_str(&line);
         }
