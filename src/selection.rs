@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf, absolute};
 
+use nodeseal_wire::blob::Blob;
 use nodeseal_wire::header::{Header, KeyType, check_name};
 use nodeseal_wire::message::Class;
 
@@ -137,6 +138,19 @@ pub fn check_type(config: &Config, header: &Header) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// Checks an opened blob as [`check_type`]; its header is read only where a type is configured.
+///
+/// # Errors
+/// As [`check_type`].
+pub fn check_blob(config: &Config, entry: &KeyEntry, blob: &[u8]) -> Result<(), Failure> {
+    if entry.key_type.is_none() {
+        return Ok(());
+    }
+    let blob = Blob::parse(blob)
+        .map_err(|error| Failure::new(Class::Internal, "no-blob", error.to_string()))?;
+    check_type(config, &blob.header)
 }
 
 /// How a key is to be written: as asked, else as configured; an opaque one as it is.

@@ -347,6 +347,10 @@ fn a_blob_of_another_node_or_of_another_type_than_configured_is_refused() {
     );
     let (status, failed) = bench.json(&["--config", "typed.toml", "open", "key", "--check"]);
     assert_eq!((status, text(&failed["error"]["code"])), (4, "wrong-type"));
+    let run = ["--config", "typed.toml", "run", "--", "true"];
+    let message =
+        "error: key: the blob holds a key of type ed25519, the configuration expects p256";
+    assert_eq!(bench.fails(&run), (4, message.to_owned()));
 }
 
 #[test]

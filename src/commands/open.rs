@@ -165,7 +165,10 @@ impl Job<'_> {
         if !self.look {
             return Ok((Staged::Nowhere, Told::default()));
         }
-        let (staged, told) = self.stage(&opened)?;
+        let (staged, told) = self.stage(&opened).inspect_err(|failure| {
+            let name = source.name.as_deref().unwrap_or_default();
+            trail.refused(name, Some(&source.path), &failure.refusal());
+        })?;
         if !matches!(self.sink, Sink::Nowhere) {
             trail.done(Some(&told.name), opened.blob);
         }

@@ -11,6 +11,7 @@ use crate::context::gather;
 use crate::failure::Failure;
 use crate::report::warn;
 use crate::run::{Handover, IdentityError, RunError};
+use crate::selection::check_blob;
 
 /// Runs the node; its exit status as a shell gives it.
 ///
@@ -64,12 +65,18 @@ async fn open_all(config: &Config, handover: &mut Handover) -> Result<(), Failur
                     return Ok(());
                 };
                 match opened {
-                    Ok(opened) => {
-                        trail.done(Some(&entry.name), opened.blob);
-                        if failed.is_empty() {
-                            handover.deliver(entry, opened.key)?;
+                    Ok(opened) => match check_blob(config, entry, opened.blob) {
+                        Ok(()) => {
+                            trail.done(Some(&entry.name), opened.blob);
+                            if failed.is_empty() {
+                                handover.deliver(entry, opened.key)?;
+                            }
                         }
-                    }
+                        Err(failure) => {
+                            trail.refused(&entry.name, Some(&entry.blob), &failure.refusal());
+                            failed.push(failure.of(&entry.name));
+                        }
+                    },
                     Err(refusal) => {
                         trail.refused(&entry.name, Some(&entry.blob), &refusal);
                         failed.push(Failure::from(refusal).of(&entry.name));
