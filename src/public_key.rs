@@ -2,6 +2,7 @@
 
 use k256::PublicKey;
 use k256::elliptic_curve::sec1::ToEncodedPoint;
+pub use nodeseal_attestation::hex::encode as hex;
 use nodeseal_wire::header::KeyType;
 use sha3::{Digest, Keccak256};
 
@@ -45,12 +46,6 @@ fn checksummed(address: &str) -> String {
         }
     });
     format!("0x{}", cased.collect::<String>())
-}
-
-/// Lower-case hexadecimal of bytes that are no secret.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! member, so nothing is encoded again to check it, and no JSON canonicalisation is needed.
 
 use aws_lc_rs::digest::{self, SHA256};
+use nodeseal_attestation::hex;
 use nodeseal_wire::message::{DataKeyReport, Fact, Outcome, Refusal};
 use serde::{Deserialize, Serialize};
 
@@ -190,7 +191,7 @@ impl Event {
             refusal: refusal.into(),
         };
         self.data_keys.push(DataKeyRecord {
-            id: hex(&report.id),
+            id: hex::encode(&report.id),
             way: report.way.clone(),
             locks: locks.iter().map(|kind| (*kind).to_owned()).collect(),
             facts: report.facts.iter().map(fact).collect(),
@@ -297,20 +298,11 @@ fn line_hash(body: &[u8]) -> String {
     let mut context = digest::Context::new(&SHA256);
     context.update(DOMAIN);
     context.update(body);
-    hex(context.finish().as_ref())
+    hex::encode(context.finish().as_ref())
 }
 
 /// SHA-256, in hexadecimal.
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> String {
-    hex(digest::digest(&SHA256, bytes).as_ref())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes
-        .iter()
-        .flat_map(|byte| [byte >> 4, byte & 15])
-        .filter_map(|digit| DIGITS.get(usize::from(digit)).copied().map(char::from))
-        .collect()
+    hex::encode(digest::digest(&SHA256, bytes).as_ref())
 }
