@@ -13,9 +13,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use nodeseal_core::aws::{AwsKms, AwsKmsConfig, AwsKmsConfigError, Clock};
+use nodeseal_core::aws::{AwsKms, AwsKmsConfig, AwsKmsConfigError};
 use nodeseal_core::keyring::Keyring;
 use nodeseal_core::service::{About, Limits, TrustedSide};
+use nodeseal_core::tunnel::Clock;
 use nodeseal_wire::message::Fact;
 use tokio::task::JoinSet;
 

@@ -3,6 +3,7 @@
 //! In reading order:
 //! - [`lock`]: the seam to TPMs and key management services.
 //! - [`evidence`]: the seam to whatever proves what this trusted side runs.
+//! - [`tunnel`]: the way to key services: TLS that ends here, through a proxy.
 //! - [`aws`]: locks of AWS KMS.
 //! - [`crypto`]: the few primitives, with their domains.
 //! - [`keys`]: key types: generation and public halves.
@@ -19,3 +20,4 @@ pub mod lock;
 pub mod refusal;
 pub mod seal;
 pub mod service;
+pub mod tunnel;

@@ -11,8 +11,9 @@ mod world;
 
 use std::time::{Duration, SystemTime};
 
-use nodeseal_core::aws::{AwsKms, AwsKmsConfig, Clock};
+use nodeseal_core::aws::{AwsKms, AwsKmsConfig};
 use nodeseal_core::lock::{KeyService, LockContext, NewLock, OpenedLock};
+use nodeseal_core::tunnel::Clock;
 use nodeseal_wire::lock::{Lock, LockSpec};
 use nodeseal_wire::message::{Class, Context, Refusal};
 use world::{NODE, World};

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use nodeseal_core::aws::{AwsKmsConfig, Roots};
+use nodeseal_core::aws::AwsKmsConfig;
+use nodeseal_core::tunnel::Roots;
 use nodeseal_sim::enclave::{EnclaveAddress, EnclaveListener, serve_enclave, trusted_side};
 
 use super::nsm::{Platform, measurements};

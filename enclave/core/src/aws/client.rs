@@ -18,9 +18,10 @@ use tokio_rustls::TlsConnector;
 
 use super::arn::KeyArn;
 use super::config::AwsKmsConfig;
-use super::connector::Connector;
-use super::egress::Egress;
-use super::fault::Fault;
+use super::connector::{Connector, MAX_BODY};
+use super::fault::CODES;
+use crate::tunnel::pause::full_jitter;
+use crate::tunnel::{Egress, Fault, Tunnel};
 
 /// Longest pause before the second attempt; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -80,9 +81,9 @@ impl Question<'_> {
                     });
                 }
                 Ok(Err(fault)) => fault,
-                Err(_) => Fault::timeout(limit),
+                Err(_) => Fault::timeout(&CODES, limit),
             };
-            let pause = pause_after(attempt);
+            let pause = full_jitter(attempt, FIRST_PAUSE, LONGEST_PAUSE);
             let late = deadline.saturating_duration_since(Instant::now()) <= pause;
             if !fault.passing || attempt >= config.attempts || late {
                 return Err((fault, attempt));
@@ -118,10 +119,11 @@ impl Question<'_> {
             .retry_config(RetryConfig::disabled())
             .timeout_config(TimeoutConfig::disabled())
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-            .http_client(Connector {
+            .http_client(Connector(Tunnel {
                 tls: tls.clone(),
                 egress: self.egress.clone(),
-            })
+                max_body: MAX_BODY,
+            }))
             .build();
         aws_sdk_kms::Client::from_conf(config)
     }
@@ -185,29 +187,4 @@ fn secret(plaintext: Option<Blob>) -> Result<Option<Secret>, Fault> {
     Secret::take_from(&mut bytes)
         .map(Some)
         .map_err(|error| Fault::new(Class::Internal, "memory", error.to_string()))
-}
-
-/// "Full jitter": anything up to a limit that doubles, so that many nodes do not come back at once.
-fn pause_after(attempt: u32) -> Duration {
-    let doubled = FIRST_PAUSE.saturating_mul(2u32.saturating_pow(attempt.saturating_sub(1)));
-    let mut random = [0; 2];
-    // Without randomness the pause is the longest one.
-    let part = match aws_lc_rs::rand::fill(&mut random) {
-        Ok(()) => f64::from(u16::from_be_bytes(random)) / f64::from(u16::MAX),
-        Err(_) => 1.0,
-    };
-    doubled.min(LONGEST_PAUSE).mul_f64(part)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_and_stay_bounded() {
-        for attempt in [0, 1, 2, 5, 6, 40, u32::MAX] {
-            let longest = FIRST_PAUSE * 2u32.saturating_pow(attempt.saturating_sub(1).min(5));
-            assert!(pause_after(attempt) <= longest.min(LONGEST_PAUSE));
-        }
-    }
 }

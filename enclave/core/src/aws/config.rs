@@ -4,18 +4,14 @@
 //! answer for KMS.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use aws_smithy_async::time::TimeSource;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::time_provider::TimeProvider;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 
 use super::arn::{ArnError, KeyArn};
 use super::recipient::RecipientError;
+use crate::tunnel::{Clock, Roots, TlsError};
 
 /// How AWS KMS is reached and which of its keys are used.
 #[derive(Clone, Debug)]
@@ -53,59 +49,6 @@ impl Default for AwsKmsConfig {
     }
 }
 
-/// Trust anchors for TLS to KMS.
-#[derive(Clone, Debug)]
-pub enum Roots {
-    /// Mozilla's, as compiled in.
-    WebPki,
-    /// These certificates, PEM, one or more, and no others.
-    Pem(Vec<u8>),
-}
-
-/// Where the time comes from.
-#[derive(Clone)]
-pub struct Clock(Arc<dyn Fn() -> SystemTime + Send + Sync>);
-
-impl Clock {
-    /// The time by `now`.
-    #[must_use]
-    pub fn new(now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
-        Self(Arc::new(now))
-    }
-
-    /// The system's time.
-    #[must_use]
-    pub fn system() -> Self {
-        Self::new(SystemTime::now)
-    }
-
-    /// The time now.
-    #[must_use]
-    pub fn now(&self) -> SystemTime {
-        (self.0)()
-    }
-
-    /// Seconds since 1970-01-01 UTC.
-    #[must_use]
-    pub fn unix_seconds(&self) -> u64 {
-        let since = self.now().duration_since(UNIX_EPOCH);
-        since.map_or(0, |since| since.as_secs())
-    }
-}
-
-impl fmt::Debug for Clock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Clock")
-    }
-}
-
-impl TimeProvider for Clock {
-    fn current_time(&self) -> Option<UnixTime> {
-        let since = self.now().duration_since(UNIX_EPOCH).ok()?;
-        Some(UnixTime::since_unix_epoch(since))
-    }
-}
-
 impl TimeSource for Clock {
     fn now(&self) -> SystemTime {
         Self::now(self)
@@ -115,9 +58,6 @@ impl TimeSource for Clock {
 /// The configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum AwsKmsConfigError {
-    /// A trust anchor is no certificate, or there is none.
-    #[error("roots: {0}")]
-    Roots(String),
     /// An allowed key is no ARN.
     #[error("allowed keys: {0}")]
     AllowedKey(#[from] ArnError),
@@ -129,41 +69,18 @@ pub enum AwsKmsConfigError {
         /// What was given.
         endpoint: String,
     },
-    /// TLS cannot be set up.
-    #[error("TLS: {0}")]
-    Tls(#[from] rustls::Error),
+    /// The trust anchors cannot be used, or TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Recipient keys cannot be made.
     #[error(transparent)]
     Recipient(#[from] RecipientError),
 }
 
 impl AwsKmsConfig {
-    /// TLS 1.2 and 1.3 with aws-lc, these roots and this clock; no session is resumed, so each connection proves anew
-    /// who answers.
+    /// TLS to KMS.
     pub(super) fn tls(&self) -> Result<ClientConfig, AwsKmsConfigError> {
-        let mut store = RootCertStore::empty();
-        match &self.roots {
-            Roots::WebPki => store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-            Roots::Pem(pem) => {
-                for certificate in CertificateDer::pem_slice_iter(pem) {
-                    certificate
-                        .map_err(|error| error.to_string())
-                        .and_then(|der| store.add(der).map_err(|error| error.to_string()))
-                        .map_err(AwsKmsConfigError::Roots)?;
-                }
-            }
-        }
-        if store.is_empty() {
-            return Err(AwsKmsConfigError::Roots("no certificate".to_owned()));
-        }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut tls = ClientConfig::builder_with_details(provider, Arc::new(self.clock.clone()))
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(store)
-            .with_no_client_auth();
-        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        tls.resumption = rustls::client::Resumption::disabled();
-        Ok(tls)
+        Ok(self.roots.client(&self.clock)?)
     }
 
     /// The allowed keys, read.

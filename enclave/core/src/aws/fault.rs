@@ -4,52 +4,22 @@ use std::error::Error;
 
 use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-use nodeseal_wire::message::{Class, Refusal};
+use nodeseal_wire::message::Class;
 
 use super::cms::CmsError;
-use super::connector::ConnectError;
-use super::egress::{EgressError, printable};
-use crate::refusal::refuse;
+use crate::tunnel::{Codes, Fault, printable};
 
-/// One thing that went wrong.
-#[derive(Debug)]
-pub(super) struct Fault {
-    pub(super) class: Class,
-    pub(super) code: &'static str,
-    /// What happened, without saying to which operation and key.
-    pub(super) text: String,
-    /// Whether the same may work in a moment.
-    pub(super) passing: bool,
-}
+/// Names of what can happen to a connection to KMS.
+pub(super) const CODES: Codes = Codes {
+    unreachable: "kms-unreachable",
+    connection: "kms-connection",
+    timeout: "kms-timeout",
+    malformed: "kms-answer-malformed",
+    too_large: "kms-answer-too-large",
+    client: "kms-client",
+};
 
 impl Fault {
-    pub(super) fn new(class: Class, code: &'static str, text: impl Into<String>) -> Self {
-        Self {
-            class,
-            code,
-            text: text.into(),
-            passing: false,
-        }
-    }
-
-    fn passing(code: &'static str, text: impl Into<String>) -> Self {
-        Self {
-            passing: true,
-            ..Self::new(Class::Unavailable, code, text)
-        }
-    }
-
-    /// An answer from KMS itself, by TLS, that KMS would not give.
-    pub(super) fn answer(code: &'static str, text: impl Into<String>) -> Self {
-        Self::new(Class::Damaged, code, text)
-    }
-
-    /// No answer within one attempt's time.
-    pub(super) fn timeout(after: std::time::Duration) -> Self {
-        let text = format!("no complete answer within {} ms", after.as_millis());
-        Self::passing("kms-timeout", text)
-    }
-
     /// Why the call failed.
     pub(super) fn of<E>(error: &SdkError<E, HttpResponse>) -> Self
     where
@@ -59,7 +29,7 @@ impl Fault {
             SdkError::DispatchFailure(failure) => {
                 let source = failure.as_connector_error().and_then(Error::source);
                 match source.and_then(|source| source.downcast_ref()) {
-                    Some(error) => Self::of_connection(error),
+                    Some(error) => Self::of_connection(&CODES, error),
                     None => Self::new(Class::Internal, "kms-client", chain(error)),
                 }
             }
@@ -79,37 +49,6 @@ impl Fault {
                 ),
             },
             _ => Self::new(Class::Internal, "kms-client", chain(error)),
-        }
-    }
-
-    fn of_connection(error: &ConnectError) -> Self {
-        let text = error.to_string();
-        match error {
-            ConnectError::Egress(EgressError::Address(_)) => {
-                Self::new(Class::Misuse, "egress-address", text)
-            }
-            ConnectError::Egress(EgressError::Refused { .. }) => {
-                Self::new(Class::Misuse, "egress-refused", text)
-            }
-            ConnectError::Egress(EgressError::Protocol { .. }) => {
-                Self::new(Class::Misuse, "egress-protocol", text)
-            }
-            ConnectError::Egress(EgressError::Unreachable { .. }) => {
-                Self::passing("egress-unreachable", text)
-            }
-            ConnectError::Egress(EgressError::Failed { .. }) => {
-                Self::passing("kms-unreachable", text)
-            }
-            ConnectError::Io { .. } => Self::passing("kms-connection", text),
-            ConnectError::Tls { source, .. } => match source {
-                rustls::Error::InvalidCertificate(_) => {
-                    Self::new(Class::Unavailable, "tls-certificate", text)
-                }
-                _ => Self::new(Class::Unavailable, "tls-failed", text),
-            },
-            ConnectError::Http { .. } => Self::answer("kms-answer-malformed", text),
-            ConnectError::TooLarge { .. } => Self::answer("kms-answer-too-large", text),
-            ConnectError::Request(_) => Self::new(Class::Internal, "kms-client", text),
         }
     }
 
@@ -187,12 +126,6 @@ impl Fault {
             500.. => Self::passing("kms-unavailable", text),
             _ => Self::answer("kms-answer-malformed", text),
         }
-    }
-
-    /// The refusal of `operation` on `key`.
-    pub(super) fn refusal(self, operation: &str, key: &str, more: &str) -> Refusal {
-        let message = format!("{operation} with {key}: {}{more}", self.text);
-        refuse(self.class, self.code, message)
     }
 }
 

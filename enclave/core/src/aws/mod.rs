@@ -9,22 +9,20 @@
 //! - [`client`]: one call of KMS: deadline, attempts, pauses.
 //! - [`fault`]: whatever goes wrong, as a named refusal.
 //! - [`presented`]: what our own evidence says.
-//! - [`connector`]: TLS and HTTP, ended here.
-//! - [`egress`]: the way out the agent offers: HTTP CONNECT.
+//! - [`connector`]: HTTPS of the SDK over [`crate::tunnel`].
 
 mod arn;
 mod client;
 pub mod cms;
 mod config;
 mod connector;
-mod egress;
 mod fault;
 mod presented;
 pub mod recipient;
 mod service;
 
 pub use arn::{ArnError, KeyArn};
-pub use config::{AwsKmsConfig, AwsKmsConfigError, Clock, Roots};
+pub use config::{AwsKmsConfig, AwsKmsConfigError};
 pub use service::{AwsKms, CONTEXT_DATA_KEY, CONTEXT_NODE, CONTEXT_VERSION};
 
 #[cfg(test)]

@@ -16,13 +16,12 @@ use super::arn::KeyArn;
 use super::client::{Answer, Question};
 use super::cms::Envelope;
 use super::config::{AwsKmsConfig, AwsKmsConfigError};
-use super::egress::Egress;
-use super::fault::Fault;
 use super::presented::Presented;
 use super::recipient::{RecipientKey, RecipientKeys};
 use crate::evidence::{AttestError, AttestationRequest, Attester};
 use crate::lock::{BoxFuture, KeyService, LOCK_SECRET_LENGTH, LockContext, NewLock, OpenedLock};
 use crate::refusal::refuse;
+use crate::tunnel::{Egress, Fault};
 
 /// Member of the EncryptionContext that holds the node's id.
 pub const CONTEXT_NODE: &str = "nodeseal:node";
@@ -232,7 +231,7 @@ fn check(
 ) -> Result<(Secret, Option<Vec<u8>>), Fault> {
     if answer.key.as_deref() != Some(question.key.as_str()) {
         let found = answer.key.as_deref().unwrap_or("none");
-        let found = super::egress::printable(found.as_bytes(), 200);
+        let found = crate::tunnel::printable(found.as_bytes(), 200);
         let text = format!("the answer is by another key: {found}");
         return Err(Fault::answer("kms-answer-other-key", text));
     }

@@ -15,6 +15,7 @@ use super::cms::tests::envelope;
 use super::*;
 use crate::evidence::{AttestError, AttestationRequest, Attester};
 use crate::lock::{BoxFuture, KeyService, LockContext};
+use crate::tunnel::{Clock, Roots};
 use endpoint::{Asked, Endpoint, Reply, error};
 
 const KEY: &str = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";

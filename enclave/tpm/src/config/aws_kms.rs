@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use nodeseal_core::aws::{AwsKmsConfig, Roots};
+use nodeseal_core::aws::AwsKmsConfig;
+use nodeseal_core::tunnel::Roots;
 use serde::Deserialize;
 
 /// The section as written.

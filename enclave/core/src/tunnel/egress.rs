@@ -13,45 +13,68 @@ const MAX_ANSWER: usize = 8192;
 const MAX_TEXT: usize = 200;
 
 /// Bytes both ways.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// Address of a proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Egress {
+pub enum Egress {
+    /// A unix socket.
     Unix(PathBuf),
+    /// `HOST:PORT`.
     Tcp(String),
 }
 
 /// No way out.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum EgressError {
+pub enum EgressError {
+    /// No address of a proxy.
     #[error("the egress address {0:?} is neither unix:/PATH nor tcp:HOST:PORT")]
     Address(String),
+    /// Nothing listens there, or it hung up.
     #[error("the egress proxy at {address} cannot be reached: {source}")]
     Unreachable {
+        /// Of the proxy.
         address: String,
+        /// Why not.
         source: std::io::Error,
     },
+    /// It does not allow the target.
     #[error("the egress proxy at {address} refuses to connect to {target}: {answer}")]
     Refused {
+        /// Of the proxy.
         address: String,
+        /// `HOST:PORT`.
         target: String,
+        /// What it said.
         answer: String,
     },
+    /// The target is not reached from there.
     #[error("the egress proxy at {address} cannot connect to {target}: {answer}")]
     Failed {
+        /// Of the proxy.
         address: String,
+        /// `HOST:PORT`.
         target: String,
+        /// What it said.
         answer: String,
     },
+    /// It is no proxy.
     #[error("the egress proxy at {address} does not speak HTTP CONNECT: {found}")]
-    Protocol { address: String, found: String },
+    Protocol {
+        /// Of the proxy.
+        address: String,
+        /// What came instead.
+        found: String,
+    },
 }
 
 impl Egress {
     /// Reads `unix:/PATH` or `tcp:HOST:PORT`.
-    pub(super) fn parse(text: &str) -> Result<Self, EgressError> {
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub fn parse(text: &str) -> Result<Self, EgressError> {
         match text.split_once(':') {
             Some(("unix", path)) if path.starts_with('/') => Ok(Self::Unix(path.into())),
             Some(("tcp", address)) if address.contains(':') => Ok(Self::Tcp(address.to_owned())),
@@ -67,7 +90,10 @@ impl Egress {
     }
 
     /// Connects to `target`, `HOST:PORT`, through the proxy. The caller bounds the time.
-    pub(super) async fn connect(&self, target: &str) -> Result<Box<dyn Stream>, EgressError> {
+    ///
+    /// # Errors
+    /// Whatever keeps the tunnel from standing.
+    pub async fn connect(&self, target: &str) -> Result<Box<dyn Stream>, EgressError> {
         let address = self.address();
         let unreachable = |source| EgressError::Unreachable {
             address: address.clone(),
@@ -138,7 +164,8 @@ impl Egress {
 }
 
 /// At most `most` characters of foreign bytes, the printable ones of ASCII, on one line.
-pub(super) fn printable(bytes: &[u8], most: usize) -> String {
+#[must_use]
+pub fn printable(bytes: &[u8], most: usize) -> String {
     let shown = |byte: &u8| match byte {
         0x20..=0x7e => char::from(*byte),
         _ => ' ',
