@@ -98,10 +98,12 @@ fn collect(directory: &Path, files: &mut BTreeMap<String, String>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path: PathBuf = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy();
+        // In a second worktree .git is a file.
+        if ["target", ".git", "node_modules"].contains(&name.as_ref()) {
+            continue;
+        }
         if path.is_dir() {
-            if !["target", ".git", "node_modules"].contains(&name.as_ref()) {
-                collect(&path, files);
-            }
+            collect(&path, files);
         } else if let Ok(text) = fs::read_to_string(&path) {
             let path = path.strip_prefix(root()).unwrap();
             files.insert(path.to_str().unwrap().to_owned(), text);
