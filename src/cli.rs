@@ -14,8 +14,8 @@ use crate::config::{Address, Encoding};
 use crate::run::LaunchArguments;
 
 pub use evidence::{
-    AttestArgs, JudgeArgs, PolicyAwsCommand, PolicyCommand, PolicyDiffArgs, PolicyLintArgs,
-    PolicyShowArgs, VerifyArgs,
+    AttestArgs, JudgeArgs, PolicyAwsCommand, PolicyAzureCommand, PolicyCommand, PolicyDiffArgs,
+    PolicyLintArgs, PolicyShowArgs, VerifyArgs,
 };
 
 /// Keeps the private keys of blockchain nodes sealed at rest, and opens them only inside trusted hardware.

@@ -9,7 +9,9 @@ mod inspect;
 mod lock;
 mod man;
 mod open;
+mod policy;
 mod policy_aws;
+mod policy_azure;
 mod rotate;
 mod run;
 mod seal;
@@ -22,7 +24,7 @@ use clap::Parser;
 use nodeseal_wire::message::{Class, DataKeyReport};
 
 use crate::audit::Trail;
-use crate::cli::{Cli, Command, PolicyCommand};
+use crate::cli::{Cli, Command};
 use crate::client::Connection;
 use crate::config::Config;
 use crate::failure::Failure;
@@ -73,7 +75,7 @@ fn dispatch(app: &App, command: Command) -> ExitCode {
         Command::Rotate(args) => rotate::run(app, &args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
-        Command::Policy(PolicyCommand::Aws(command)) => match policy_aws::run(app, &command) {
+        Command::Policy(command) => match policy::run(app, &command) {
             Ok((report, status)) => {
                 let concluded = conclude(Ok(report), app.json);
                 return if status == 0 {

@@ -5,7 +5,6 @@ mod cbor;
 mod certificate;
 mod chain;
 pub mod cose;
-mod der;
 mod document;
 mod error;
 mod expectations;

@@ -3,27 +3,15 @@
 //! A line of findings is the statement's Sid, `_` for space, or `-` for the whole policy; and the code.
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use nodeseal_attestation::policy::aws::{Code, Severity, is_clean, lint, parse};
 
 fn policies() -> Vec<(String, String, String)> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/policies");
-    let mut policies: Vec<_> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|e| e == "json"))
-        .map(|path| {
-            (
-                path.file_stem().unwrap().to_str().unwrap().to_owned(),
-                std::fs::read_to_string(&path).unwrap(),
-                std::fs::read_to_string(path.with_extension("findings")).unwrap(),
-            )
-        })
-        .collect();
-    policies.sort();
-    policies
+    support::policies(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/policies"))
 }
 
 #[test]

@@ -57,6 +57,51 @@ pub enum PolicyCommand {
     /// Key policies of AWS KMS
     #[command(subcommand)]
     Aws(PolicyAwsCommand),
+    /// Release policies of Azure Key Vault
+    #[command(subcommand)]
+    Azure(PolicyAzureCommand),
+}
+
+/// `policy azure`.
+#[derive(Debug, Subcommand)]
+pub enum PolicyAzureCommand {
+    /// Write a release policy out for Key Vault
+    Show(PolicyAzureShowArgs),
+    /// Report every way for another machine in a release policy of Key Vault
+    ///
+    /// Exit status: 0 clean, 1 findings, 2 the policy cannot be read.
+    Lint(PolicyAzureLintArgs),
+    /// Compare a key's release policy with the one it should have been written from
+    ///
+    /// Exit status: 0 the same, 1 differences, 2 a policy cannot be read.
+    Diff(PolicyAzureDiffArgs),
+}
+
+/// `policy azure show`.
+#[derive(Debug, Args)]
+pub struct PolicyAzureShowArgs {
+    /// The release policy, with a section [azure] (docs/policy.md)
+    #[arg(value_name = "POLICY", value_hint = ValueHint::FilePath)]
+    pub policy: PathBuf,
+}
+
+/// `policy azure lint`.
+#[derive(Debug, Args)]
+pub struct PolicyAzureLintArgs {
+    /// JSON file, or - for standard input: a policy, Key Vault's answer about a key, or what `az keyvault key show` prints
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub policy: PathBuf,
+}
+
+/// `policy azure diff`.
+#[derive(Debug, Args)]
+pub struct PolicyAzureDiffArgs {
+    /// The release policy
+    #[arg(value_name = "POLICY", value_hint = ValueHint::FilePath)]
+    pub written: PathBuf,
+    /// JSON file, or - for standard input: a policy, Key Vault's answer about a key, or what `az keyvault key show` prints
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub live: PathBuf,
 }
 
 /// `policy aws`.

@@ -7,17 +7,14 @@ use nodeseal_attestation::policy::aws::{
     Policy, diff, identity_policy, is_clean, key_policy, lint, parse,
 };
 use nodeseal_wire::message::Class;
-use serde_json::{Value, json};
 
 use super::App;
+use super::policy::{compared, examined, shown};
 use super::verify::{read_text, unusable};
 use crate::aws::live_key_policy;
 use crate::cli::{PolicyAwsCommand, PolicyDiffArgs, PolicyLintArgs, PolicyShowArgs};
 use crate::failure::Failure;
 use crate::report::Report;
-
-/// Exit status where something was found.
-const FOUND: u8 = 1;
 
 /// Does what is asked: the report, and the exit status where nothing failed.
 ///
@@ -39,42 +36,20 @@ fn show(args: &PolicyShowArgs) -> Result<Report, Failure> {
         let keys: Vec<&str> = args.iam.iter().map(String::as_str).collect();
         identity_policy(&release, &keys)
     };
-    let text = policy.to_json();
-    let json = serde_json::from_str::<Value>(&text)
-        .map_err(|error| Failure::new(Class::Internal, "report", error.to_string()))?;
-    Ok(Report::new(json, text.trim_end().to_owned() + "\n"))
+    shown(&policy.to_json())
 }
 
 fn examine(app: &App, args: &PolicyLintArgs) -> Result<(Report, u8), Failure> {
-    let policy = key_policy_at(app, &args.policy)?;
-    let findings = lint(&policy);
-    let clean = is_clean(&findings);
-    let mut text: String = findings
-        .iter()
-        .map(|finding| format!("{finding}\n"))
-        .collect();
-    if clean {
-        text.push_str("clean: no way around attestation was found\n");
-    }
-    let report = Report::new(json!({ "clean": clean, "findings": findings }), text);
-    Ok((report, if clean { 0 } else { FOUND }))
+    let findings = lint(&key_policy_at(app, &args.policy)?);
+    let nothing = "no way around attestation was found";
+    Ok(examined(is_clean(&findings), &findings, nothing))
 }
 
 fn compare(app: &App, args: &PolicyDiffArgs) -> Result<(Report, u8), Failure> {
     let release = release_policy(&args.written)?;
     let written = key_policy(&release).map_err(|error| unusable(&args.written, &error))?;
     let live = key_policy_at(app, &args.live)?;
-    let differences = diff(&written, &live);
-    let same = differences.is_empty();
-    let mut text: String = differences
-        .iter()
-        .map(|difference| format!("{difference}\n"))
-        .collect();
-    if same {
-        text.push_str("the same\n");
-    }
-    let report = Report::new(json!({ "same": same, "differences": differences }), text);
-    Ok((report, if same { 0 } else { FOUND }))
+    Ok(compared(&diff(&written, &live)))
 }
 
 fn release_policy(path: &Path) -> Result<ReleasePolicy, Failure> {

@@ -3,7 +3,7 @@
 use aws_lc_rs::digest::{SHA256, digest};
 
 use super::certificate::{Certificate, CertificateError};
-use crate::hex;
+use crate::{base64, hex};
 
 /// Longest PEM text taken, in bytes.
 const MAX_PEM: usize = 16 * 1024;
@@ -73,7 +73,8 @@ impl Anchor {
         if rest.contains(BEGIN) {
             return Err(AnchorError::Pem("several"));
         }
-        let der = base64(body).ok_or(AnchorError::Pem("no base64"))?;
+        let body: String = body.split_ascii_whitespace().collect();
+        let der = base64::standard(&body).ok_or(AnchorError::Pem("no base64"))?;
         Self::from_der(&der)
     }
 
@@ -90,43 +91,4 @@ impl Anchor {
     pub(super) fn fingerprint(der: &[u8]) -> String {
         hex::encode(digest(&SHA256, der).as_ref())
     }
-}
-
-/// Base64 with padding (RFC 4648 section 4); white space is passed over.
-fn base64(text: &str) -> Option<Vec<u8>> {
-    let symbols: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
-    let mut out = Vec::with_capacity(symbols.len() / 4 * 3);
-    if !symbols.len().is_multiple_of(4) {
-        return None;
-    }
-    let mut groups = symbols.chunks_exact(4).peekable();
-    while let Some(group) = groups.next() {
-        let padding = group.iter().rev().take_while(|b| **b == b'=').count();
-        if padding > 2 || (padding > 0 && groups.peek().is_some()) {
-            return None;
-        }
-        let mut bits = 0_u32;
-        for (index, symbol) in group.iter().enumerate() {
-            let value = if index >= 4 - padding {
-                0
-            } else {
-                match symbol {
-                    b'A'..=b'Z' => symbol - b'A',
-                    b'a'..=b'z' => symbol - b'a' + 26,
-                    b'0'..=b'9' => symbol - b'0' + 52,
-                    b'+' => 62,
-                    b'/' => 63,
-                    _ => return None,
-                }
-            };
-            bits = (bits << 6) | u32::from(value);
-        }
-        let [_, bytes @ ..] = bits.to_be_bytes();
-        let (bytes, dropped) = bytes.split_at(3 - padding);
-        if dropped.iter().any(|byte| *byte != 0) {
-            return None;
-        }
-        out.extend_from_slice(bytes);
-    }
-    Some(out)
 }

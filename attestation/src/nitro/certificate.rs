@@ -1,6 +1,6 @@
 //! One X.509 certificate (RFC 5280) of a chain: ECDSA P-384 with SHA-384, read once, with what AWS's rules look at.
 
-use super::der::{
+use crate::der::{
     self, BIT_STRING, BOOLEAN, GENERALIZED_TIME, INTEGER, Malformed, OCTET_STRING, OID, Reader,
     SEQUENCE, UTC_TIME,
 };

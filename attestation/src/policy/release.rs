@@ -7,6 +7,7 @@ use serde::Deserialize;
 use crate::hex;
 use crate::nitro::{Form, Measurements, MeasurementsError};
 use crate::policy::aws::known;
+use crate::policy::azure::{self, AzureSection};
 
 /// Most generations: a key policy has at most 32 KiB, and a statement of four PCRs takes about 1 KiB.
 const MAX_GENERATIONS: usize = 16;
@@ -111,6 +112,9 @@ pub enum ReleasePolicyError {
     /// An encryption context that cannot be asked for.
     #[error("release policy: encryption_context: {0}")]
     EncryptionContext(String),
+    /// The section for Azure is wrong.
+    #[error(transparent)]
+    Azure(#[from] azure::AzureError),
 }
 
 #[derive(Deserialize)]
@@ -122,6 +126,7 @@ struct File {
     encryption_context: BTreeMap<String, OneOrMany>,
     #[serde(default)]
     generation: Vec<GenerationTable>,
+    azure: Option<azure::Table>,
 }
 
 /// A generation as TOML spells it.
@@ -170,6 +175,8 @@ impl ReleasePolicy {
         if file.version != VERSION {
             return Err(ReleasePolicyError::Version(file.version));
         }
+        // Checked here too, though not used: the file is either right or wrong, whatever is made of it.
+        file.azure.map(AzureSection::check).transpose()?;
         let generations = file
             .generation
             .into_iter()

@@ -11,10 +11,11 @@ use std::fmt;
 
 use serde::Serialize;
 
-pub use codes::{Code, Severity};
+pub use codes::Code;
 
 use super::known::ATTESTABLE;
 use super::statement::{Effect, Policy, Statement};
+use crate::policy::Severity;
 use facts::covers;
 use guard::Guards;
 use principals::Reach;

@@ -1,8 +1,8 @@
 //! A policy from its JSON, strictly: no unknown element, no element twice, every operator one that IAM has.
 
 use super::condition::{Condition, Operator};
-use super::json::Json;
 use super::statement::{Effect, Patterns, Policy, PrincipalElement, Statement, Version, Who};
+use crate::json::Json;
 
 /// Longest key policy, in bytes (KMS developer guide, "resource quotas": 32 KB).
 pub const MAX_POLICY: usize = 32_768;

@@ -1,61 +1,6 @@
 //! The codes of findings, with their weight and what to do. docs/policy.md has the same table.
 
-use serde::{Serialize, Serializer};
-
-/// How much a finding matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Severity {
-    /// A way around attestation.
-    Bypass,
-    /// Something that can never match.
-    Broken,
-    /// Good to know.
-    Notice,
-}
-
-impl Severity {
-    /// Name in reports.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Bypass => "bypass",
-            Self::Broken => "broken",
-            Self::Notice => "notice",
-        }
-    }
-}
-
-macro_rules! codes {
-    ($($(#[$doc:meta])* $code:ident, $name:literal, $severity:ident, $advice:literal;)*) => {
-        /// What a finding is. Names are stable.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum Code { $($(#[$doc])* $code),* }
-
-        impl Code {
-            /// All codes, in the order of docs/policy.md.
-            pub const ALL: &'static [Self] = &[$(Self::$code),*];
-
-            /// Name in reports and documents.
-            #[must_use]
-            pub fn name(self) -> &'static str {
-                match self { $(Self::$code => $name),* }
-            }
-
-            /// How much it matters.
-            #[must_use]
-            pub fn severity(self) -> Severity {
-                match self { $(Self::$code => Severity::$severity),* }
-            }
-
-            /// What to do.
-            #[must_use]
-            pub fn advice(self) -> &'static str {
-                match self { $(Self::$code => $advice),* }
-            }
-        }
-    };
-}
+use crate::policy::codes::{Severity, codes};
 
 codes! {
     /// An account as a whole is allowed.
@@ -178,10 +123,4 @@ codes! {
     /// Nobody may change the policy.
     Unmanageable, "unmanageable", Notice,
         "Allow kms:PutKeyPolicy to an administrator role, if that is not meant";
-}
-
-impl Serialize for Code {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.name())
-    }
 }

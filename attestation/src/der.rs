@@ -1,52 +1,52 @@
 //! Strict reading of DER (X.690): definite, shortest lengths; nothing after the last element.
 
 /// Boolean, the tags are those of X.680.
-pub(super) const BOOLEAN: u8 = 0x01;
+pub(crate) const BOOLEAN: u8 = 0x01;
 /// Integer.
-pub(super) const INTEGER: u8 = 0x02;
+pub(crate) const INTEGER: u8 = 0x02;
 /// Bit string.
-pub(super) const BIT_STRING: u8 = 0x03;
+pub(crate) const BIT_STRING: u8 = 0x03;
 /// Octet string.
-pub(super) const OCTET_STRING: u8 = 0x04;
+pub(crate) const OCTET_STRING: u8 = 0x04;
 /// Object identifier.
-pub(super) const OID: u8 = 0x06;
+pub(crate) const OID: u8 = 0x06;
 /// Sequence.
-pub(super) const SEQUENCE: u8 = 0x30;
+pub(crate) const SEQUENCE: u8 = 0x30;
 /// Time with two digits of the year.
-pub(super) const UTC_TIME: u8 = 0x17;
+pub(crate) const UTC_TIME: u8 = 0x17;
 /// Time with four digits of the year.
-pub(super) const GENERALIZED_TIME: u8 = 0x18;
+pub(crate) const GENERALIZED_TIME: u8 = 0x18;
 
 /// Bytes are not the DER that was expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Malformed;
+pub(crate) struct Malformed;
 
 /// One element.
 #[derive(Clone, Copy)]
-pub(super) struct Element<'b> {
+pub(crate) struct Element<'b> {
     /// Its contents.
-    pub(super) contents: &'b [u8],
+    pub(crate) contents: &'b [u8],
     /// Tag, length and contents.
-    pub(super) whole: &'b [u8],
+    pub(crate) whole: &'b [u8],
 }
 
 /// Reads elements off a byte string one after the other.
-pub(super) struct Reader<'b> {
+pub(crate) struct Reader<'b> {
     rest: &'b [u8],
 }
 
 impl<'b> Reader<'b> {
-    pub(super) fn new(bytes: &'b [u8]) -> Self {
+    pub(crate) fn new(bytes: &'b [u8]) -> Self {
         Self { rest: bytes }
     }
 
     /// Tag of the next element, none at the end.
-    pub(super) fn peek(&self) -> Option<u8> {
+    pub(crate) fn peek(&self) -> Option<u8> {
         self.rest.first().copied()
     }
 
     /// The next element, which must have this tag.
-    pub(super) fn element(&mut self, tag: u8) -> Result<Element<'b>, Malformed> {
+    pub(crate) fn element(&mut self, tag: u8) -> Result<Element<'b>, Malformed> {
         let (found, after) = self.rest.split_first().ok_or(Malformed)?;
         if *found != tag {
             return Err(Malformed);
@@ -83,17 +83,17 @@ impl<'b> Reader<'b> {
     }
 
     /// The contents of the next element, which must have this tag.
-    pub(super) fn contents(&mut self, tag: u8) -> Result<&'b [u8], Malformed> {
+    pub(crate) fn contents(&mut self, tag: u8) -> Result<&'b [u8], Malformed> {
         self.element(tag).map(|element| element.contents)
     }
 
     /// A reader of the contents of the next element, which must have this tag.
-    pub(super) fn nested(&mut self, tag: u8) -> Result<Self, Malformed> {
+    pub(crate) fn nested(&mut self, tag: u8) -> Result<Self, Malformed> {
         self.contents(tag).map(Self::new)
     }
 
     /// The contents of the next element if it has this tag.
-    pub(super) fn optional(&mut self, tag: u8) -> Result<Option<&'b [u8]>, Malformed> {
+    pub(crate) fn optional(&mut self, tag: u8) -> Result<Option<&'b [u8]>, Malformed> {
         if self.peek() == Some(tag) {
             return self.contents(tag).map(Some);
         }
@@ -101,7 +101,7 @@ impl<'b> Reader<'b> {
     }
 
     /// A boolean: in DER only 00 and ff.
-    pub(super) fn boolean(&mut self) -> Result<bool, Malformed> {
+    pub(crate) fn boolean(&mut self) -> Result<bool, Malformed> {
         match self.contents(BOOLEAN)? {
             [0] => Ok(false),
             [0xff] => Ok(true),
@@ -110,7 +110,7 @@ impl<'b> Reader<'b> {
     }
 
     /// A bit string of whole bytes.
-    pub(super) fn whole_bits(&mut self) -> Result<&'b [u8], Malformed> {
+    pub(crate) fn whole_bits(&mut self) -> Result<&'b [u8], Malformed> {
         match self.contents(BIT_STRING)?.split_first() {
             Some((0, bytes)) => Ok(bytes),
             _ => Err(Malformed),
@@ -118,7 +118,7 @@ impl<'b> Reader<'b> {
     }
 
     /// Nothing may follow.
-    pub(super) fn finish(self) -> Result<(), Malformed> {
+    pub(crate) fn finish(self) -> Result<(), Malformed> {
         if self.rest.is_empty() {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! JSON in which no member stands twice: a policy that two readers understand differently is none.
+//! JSON in which no member stands twice: what two readers understand differently is not read at all.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 /// A JSON value.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Json {
+pub(crate) enum Json {
     Null,
     Bool(bool),
     /// As written.
@@ -20,7 +20,7 @@ pub(super) enum Json {
 
 impl Json {
     /// What it is, for errors.
-    pub(super) fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Null => "null",
             Self::Bool(_) => "a boolean",
@@ -28,6 +28,52 @@ impl Json {
             Self::String(_) => "a string",
             Self::Array(_) => "an array",
             Self::Object(_) => "an object",
+        }
+    }
+
+    /// The member `name` of an object.
+    pub(crate) fn get(&self, name: &str) -> Option<&Self> {
+        let Self::Object(members) = self else {
+            return None;
+        };
+        members.iter().find(|(n, _)| n == name).map(|(_, v)| v)
+    }
+
+    /// The value at a path of member names divided by dots, as claims are named in release policies.
+    pub(crate) fn at(&self, path: &str) -> Option<&Self> {
+        path.split('.')
+            .try_fold(self, |value, name| value.get(name))
+    }
+
+    /// The text of a string.
+    pub(crate) fn string(&self) -> Option<&str> {
+        match self {
+            Self::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The truth of a boolean.
+    pub(crate) fn boolean(&self) -> Option<bool> {
+        match self {
+            Self::Bool(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// The value of a whole number that is not negative.
+    pub(crate) fn unsigned(&self) -> Option<u64> {
+        match self {
+            Self::Number(text) => text.parse().ok(),
+            _ => None,
+        }
+    }
+
+    /// The items of an array.
+    pub(crate) fn items(&self) -> Option<&[Self]> {
+        match self {
+            Self::Array(items) => Some(items),
+            _ => None,
         }
     }
 }
