@@ -35,10 +35,10 @@ check: setup ## formatting, lints, documentation, licences and bans, architectur
 	@deny=$$(tests/setup.sh deny) && echo "cargo deny check" && $$deny --locked check --hide-inclusion-graph bans licenses sources
 	$(CARGO) test --locked --package nodeseal --test architecture
 
-bench: setup ## compare with other tools on the same TPM, and with the floor; writes target/bench/results.json
+bench: setup ## compare with other tools on the same TPM and document, and with floors; writes target/bench/results.json
 	@tests/setup.sh bench
 	$(CARGO) build --locked --release --package nodeseal --package nodeseal-tpm --package nodeseal-sim
-	$(CARGO) bench --locked --package nodeseal --bench tpm
+	$(CARGO) bench --locked --package nodeseal --bench tpm --bench aws
 	CARGO_TARGET_DIR=$(TARGET)/attestation-peer $(CARGO) run --locked --release \
 	    --manifest-path benches/attestation-peer/Cargo.toml -- target/bench/results.json
 

@@ -168,7 +168,7 @@ async fn accept(listener: UnixListener, rules: Arc<Rules>) {
                         drop(permit);
                     }),
                     Err(_) => tunnels.spawn(async move {
-                        refuse(&mut client, 503, "too many tunnels").await;
+                        refuse(&mut client, 503, "", "too many tunnels").await;
                     }),
                 };
             }
@@ -181,22 +181,23 @@ async fn serve(client: &mut (impl AsyncRead + AsyncWrite + Unpin), rules: &Rules
     let (target, early) = match timeout(REQUEST_DEADLINE, read_request(client)).await {
         Ok(Ok(request)) => request,
         Ok(Err(RequestError::Ended)) => return,
-        Ok(Err(error)) => return refuse(client, error.status(), &error.to_string()).await,
-        Err(_) => return refuse(client, 408, "no request came in time").await,
+        Ok(Err(error)) => return refuse(client, error.status(), "", &error.to_string()).await,
+        Err(_) => return refuse(client, 408, "", "no request came in time").await,
     };
     let Some(destination) = rules.destination(&target) else {
         let why = format!("{target} is not an allowed host (see [egress] in the configuration)");
-        return refuse(client, 403, &why).await;
+        return refuse(client, 403, "", &why).await;
     };
     let mut server = match connect(&destination, rules.connect_timeout).await {
         Ok(server) => server,
-        Err(error) => {
-            let status = match error.kind() {
+        Err(Unreached { error, source }) => {
+            let status = match source.kind() {
                 ErrorKind::TimedOut => 504,
                 _ => 502,
             };
-            let why = format!("{target} cannot be reached: {error}");
-            return refuse(client, status, &why).await;
+            let more = format!("Proxy-Status: nodeseal; error={error}\r\n");
+            let why = format!("{target} cannot be reached: {source}");
+            return refuse(client, status, &more, &why).await;
         }
     };
     let established = b"HTTP/1.1 200 Connection established\r\n\r\n";
@@ -205,14 +206,48 @@ async fn serve(client: &mut (impl AsyncRead + AsyncWrite + Unpin), rules: &Rules
     }
 }
 
+/// Why a host was not reached.
+struct Unreached {
+    /// The kind of error, as the header Proxy-Status has it (RFC 9209 §2.3).
+    error: &'static str,
+    source: std::io::Error,
+}
+
+impl Unreached {
+    fn timed_out() -> Self {
+        std::io::Error::new(ErrorKind::TimedOut, "no answer in time").into()
+    }
+}
+
+impl From<std::io::Error> for Unreached {
+    fn from(source: std::io::Error) -> Self {
+        let error = match source.kind() {
+            ErrorKind::TimedOut => "connection_timeout",
+            ErrorKind::ConnectionRefused => "connection_refused",
+            _ => "destination_unavailable",
+        };
+        Self { error, source }
+    }
+}
+
 /// Tries each address of the host in turn, each with its share of the time.
-async fn connect(destination: &Target, limit: Duration) -> std::io::Result<TcpStream> {
+async fn connect(destination: &Target, limit: Duration) -> Result<TcpStream, Unreached> {
     let deadline = Instant::now() + limit;
     let host = (destination.host.as_str(), destination.port);
-    let timed_out = || std::io::Error::new(ErrorKind::TimedOut, "no answer in time");
+    let name = |source| Unreached {
+        error: "dns_error",
+        source,
+    };
     let resolved = timeout_at(deadline, lookup_host(host)).await;
-    let addresses: Vec<_> = resolved.map_err(|_| timed_out())??.collect();
-    let mut last = std::io::Error::new(ErrorKind::NotFound, "the name has no addresses");
+    let resolved = resolved.map_err(|_| Unreached {
+        error: "dns_timeout",
+        ..Unreached::timed_out()
+    })?;
+    let addresses: Vec<_> = resolved.map_err(name)?.collect();
+    let mut last = name(std::io::Error::new(
+        ErrorKind::NotFound,
+        "the name has no addresses",
+    ));
     for (tried, address) in addresses.iter().enumerate() {
         let left = deadline.saturating_duration_since(Instant::now());
         let waiting = u32::try_from(addresses.len().saturating_sub(tried)).unwrap_or(u32::MAX);
@@ -222,15 +257,15 @@ async fn connect(destination: &Target, limit: Duration) -> std::io::Result<TcpSt
                 stream.set_nodelay(true)?;
                 return Ok(stream);
             }
-            Ok(Err(error)) => last = error,
-            Err(_) => last = timed_out(),
+            Ok(Err(error)) => last = error.into(),
+            Err(_) => last = Unreached::timed_out(),
         }
     }
     Err(last)
 }
 
-/// Answers with an error and what it is about. A client that is gone does not need it.
-async fn refuse(client: &mut (impl AsyncWrite + Unpin), status: u16, why: &str) {
+/// Answers with an error, `headers` and what it is about. A client that is gone does not need it.
+async fn refuse(client: &mut (impl AsyncWrite + Unpin), status: u16, headers: &str, why: &str) {
     let reason = match status {
         400 => "Bad Request",
         403 => "Forbidden",
@@ -243,7 +278,7 @@ async fn refuse(client: &mut (impl AsyncWrite + Unpin), status: u16, why: &str) 
     };
     let length = why.len() + 1;
     let answer = format!(
-        "HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\
+        "HTTP/1.1 {status} {reason}\r\n{headers}Content-Type: text/plain\r\nContent-Length: {length}\r\n\
          Connection: close\r\n\r\n{why}\n"
     );
     let _ = client.write_all(answer.as_bytes()).await;

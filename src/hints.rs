@@ -241,4 +241,24 @@ mod tests {
             );
         }
     }
+    #[test]
+    fn whatever_goes_wrong_with_kms_has_a_hint() {
+        let faults = [
+            include_str!("../enclave/core/src/aws/fault.rs"),
+            include_str!("../enclave/core/src/tunnel/fault.rs"),
+        ];
+        let quoted = faults.iter().flat_map(|text| text.split('"').skip(1).step_by(2));
+        let codes = quoted.filter(|text| {
+            ["kms-", "egress-", "tls-", "expired-", "name-", "connection-"]
+                .iter()
+                .any(|start| text.starts_with(start))
+        });
+        let mut codes: Vec<_> = codes.collect();
+        // A mistake of ours, for which there is nothing to try.
+        codes.retain(|code| *code != "kms-client");
+        assert!(codes.len() > 30, "the codes were not found: {codes:?}");
+        for code in codes {
+            assert!(hint(code).is_some(), "{code} has no hint");
+        }
+    }
 }

@@ -11,8 +11,20 @@ pub const HINTS: &[(&str, &str)] = &[
         "give the agent credentials: an instance role, a profile, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
     ),
     (
+        "connection-refused",
+        "nothing listens there: is the endpoint right ([egress] addresses), and does a firewall refuse?",
+    ),
+    (
+        "egress-address",
+        "agent and trusted side do not understand each other: install the same release on both sides",
+    ),
+    (
         "egress-missing",
         "the agent could not open its way out; the warning above says why ([egress] in the configuration)",
+    ),
+    (
+        "egress-protocol",
+        "something else than the agent's proxy listens there: set [egress] directory to one that is the agent's alone",
     ),
     (
         "egress-refused",
@@ -31,12 +43,24 @@ pub const HINTS: &[(&str, &str)] = &[
         "compare the key's policy with the image's measurements: `nodeseal policy aws diff`; CloudTrail has the request",
     ),
     (
-        "kms-answer-plaintext",
-        "an answer to an attested request must have no plaintext: something that is not AWS KMS answers",
+        "kms-answer-malformed",
+        "something between here and KMS changes answers, or is not KMS: what does [egress] addresses lead to?",
+    ),
+    (
+        "kms-answer-no-recipient",
+        "KMS did not look at the attestation document: is the endpoint one of AWS KMS?",
     ),
     (
         "kms-answer-other-key",
         "another KMS key answered than was asked: treat the way to KMS as attacked",
+    ),
+    (
+        "kms-answer-plaintext",
+        "an answer to an attested request must have no plaintext: something that is not AWS KMS answers",
+    ),
+    (
+        "kms-answer-too-large",
+        "KMS gives no such answer: what does [egress] addresses lead to?",
     ),
     (
         "kms-ciphertext-invalid",
@@ -47,8 +71,32 @@ pub const HINTS: &[(&str, &str)] = &[
         "correct the clock of the machine that signs the request (chronyc tracking)",
     ),
     (
+        "kms-cms-decryption",
+        "the answer was changed after KMS encrypted it: treat the way to KMS as attacked",
+    ),
+    (
+        "kms-cms-malformed",
+        "KMS gives no such answer: treat the way to KMS as attacked, or report it with the request id",
+    ),
+    (
+        "kms-cms-recipient",
+        "the answer is for another request: replayed, or mixed up. Treat the way to KMS as attacked",
+    ),
+    (
+        "kms-connection",
+        "try again; something between here and KMS ends connections",
+    ),
+    (
         "kms-credentials",
         "KMS does not know these credentials: `aws sts get-caller-identity` shows whose they are",
+    ),
+    (
+        "kms-error",
+        "look the code up in the KMS API reference; the request id finds the request in CloudTrail",
+    ),
+    (
+        "kms-key-arn",
+        "name the key by its ARN, arn:aws:kms:REGION:ACCOUNT:key/ID; aliases can be moved to other keys",
     ),
     (
         "kms-key-disabled",
@@ -65,6 +113,10 @@ pub const HINTS: &[(&str, &str)] = &[
     (
         "kms-key-state",
         "`aws kms describe-key` shows the key's state",
+    ),
+    (
+        "kms-key-usage",
+        "the key must be symmetric (SYMMETRIC_DEFAULT, ENCRYPT_DECRYPT)",
     ),
     (
         "kms-pending-deletion",
@@ -99,7 +151,19 @@ pub const HINTS: &[(&str, &str)] = &[
         "reading a key's policy needs kms:GetKeyPolicy and the ordinary AWS credentials",
     ),
     (
+        "name-unresolved",
+        "does this machine's resolver work (`getent hosts NAME`)? [egress] addresses can name an address instead",
+    ),
+    (
+        "no-attestation",
+        "open it in the enclave it was sealed for, or seal with attested = false beside a tpm lock",
+    ),
+    (
         "tls-certificate",
         "something that is not KMS answers, or the trusted side's trust anchors or clock are wrong",
+    ),
+    (
+        "tls-failed",
+        "something between here and KMS is not TLS, or cuts into it",
     ),
 ];

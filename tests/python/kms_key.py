@@ -1,10 +1,10 @@
-"""What people do to a KMS key with the AWS SDK for Python, for the demo.
+"""What people do to a KMS key with the AWS SDK for Python, for the demo, tests and benchmarks.
 
 usage: kms_key.py ENDPOINT CA REGION ACTION ARGUMENTS…     credentials from the environment, as boto3 finds them
 
 create POLICY.json                 prints the key's ARN
 put-policy ARN POLICY.json
-disable ARN / enable ARN
+disable ARN / enable ARN / schedule-deletion ARN
 decrypt ARN CIPHERTEXT NODE DATA-KEY-ID     plain Decrypt, no attestation; prints "refused CODE" or "decrypted"
 """
 
@@ -44,6 +44,8 @@ def main():
         kms.disable_key(KeyId=arguments[0])
     elif action == "enable":
         kms.enable_key(KeyId=arguments[0])
+    elif action == "schedule-deletion":
+        kms.schedule_key_deletion(KeyId=arguments[0], PendingWindowInDays=7)
     elif action == "decrypt":
         decrypt(kms, *arguments)
     else:

@@ -4,15 +4,17 @@
 //! - [`TpmProcess`]: nodeseal-tpm enrolled and serving; [`Agent`]: `nodeseal` on a node's directory.
 //! - [`Running`], [`Finished`]: a child process, its output, its end.
 //! - [`Node`]: a real blockchain node, and who sealed its blocks; [`keystores`]: real keystore files.
-//! - [`Simulator`]: a subcommand of `nodeseal-sim`; [`python()`]: a Python with other people's clients.
+//! - [`Simulator`]: a subcommand of `nodeseal-sim`; [`Cloud`]: AWS made of them; [`python()`]: a Python with other people's clients.
 //! - [`memory_scan`]: what is in another process's memory.
 
 mod agent;
 mod ca;
 mod child;
 pub mod clique;
+mod cloud;
 mod error;
 pub mod keystores;
+mod kms;
 mod memory;
 mod node;
 mod places;
@@ -28,7 +30,9 @@ mod wait;
 pub use agent::Agent;
 pub use ca::{Manufactured, PrivateCa};
 pub use child::{Finished, Running};
+pub use cloud::Cloud;
 pub use error::{Context, Error, Result};
+pub use kms::Kms;
 pub use memory::memory_scan;
 pub use node::Node;
 pub use places::{checkout, javascript_runtime, node_packages, program, short_dir, system_program};

@@ -63,6 +63,16 @@ impl Simulator {
         })
     }
 
+    /// PCR0 a simulated enclave was booted with.
+    ///
+    /// # Errors
+    /// When it is no enclave.
+    pub fn pcr0(&self) -> Result<&str> {
+        let found = self.ready.pointer("/measurements/PCR0");
+        let missing = || Error::new(format!("no PCR0 in {}", self.ready));
+        found.and_then(Value::as_str).ok_or_else(missing)
+    }
+
     /// Everything it said of itself when it was ready.
     #[must_use]
     pub fn ready(&self) -> &Value {

@@ -51,6 +51,26 @@ pub(super) struct Answer {
     pub(super) attempts: u32,
 }
 
+/// Completes an operation and sends it. Both operations have the same members, but the SDK no type for that.
+macro_rules! answered {
+    ($question:ident, $operation:ident, |$answer:ident| $ciphertext:expr) => {{
+        let sent = $operation
+            .key_id($question.key.as_str())
+            .set_encryption_context(Some($question.context.clone()))
+            .set_recipient($question.recipient())
+            .send();
+        let $answer = sent.await.map_err(|error| Fault::of(&error))?;
+        Ok(Answer {
+            request_id: $answer.request_id().map(str::to_owned),
+            key: $answer.key_id,
+            plaintext: secret($answer.plaintext)?,
+            for_recipient: $answer.ciphertext_for_recipient.map(Blob::into_inner),
+            ciphertext: $ciphertext.map(Blob::into_inner),
+            attempts: 0,
+        })
+    }};
+}
+
 impl Question<'_> {
     /// IAM name of the operation.
     pub(super) fn operation(&self) -> &'static str {
@@ -129,52 +149,23 @@ impl Question<'_> {
     }
 
     async fn once(&self, client: &aws_sdk_kms::Client) -> Result<Answer, Fault> {
-        let recipient = self.document.map(|document| {
-            RecipientInfo::builder()
-                .key_encryption_algorithm(KeyEncryptionMechanism::RsaesOaepSha256)
-                .attestation_document(Blob::new(document))
-                .build()
-        });
         match self.ciphertext {
             Some(ciphertext) => {
-                let answer = client
-                    .decrypt()
-                    .key_id(self.key.as_str())
-                    .ciphertext_blob(Blob::new(ciphertext))
-                    .set_encryption_context(Some(self.context.clone()))
-                    .set_recipient(recipient)
-                    .send()
-                    .await
-                    .map_err(|error| Fault::of(&error))?;
-                Ok(Answer {
-                    request_id: answer.request_id().map(str::to_owned),
-                    key: answer.key_id,
-                    plaintext: secret(answer.plaintext)?,
-                    for_recipient: answer.ciphertext_for_recipient.map(Blob::into_inner),
-                    ciphertext: None,
-                    attempts: 0,
-                })
+                let decrypt = client.decrypt().ciphertext_blob(Blob::new(ciphertext));
+                answered!(self, decrypt, |answer| None)
             }
             None => {
-                let answer = client
-                    .generate_data_key()
-                    .key_id(self.key.as_str())
-                    .key_spec(DataKeySpec::Aes256)
-                    .set_encryption_context(Some(self.context.clone()))
-                    .set_recipient(recipient)
-                    .send()
-                    .await
-                    .map_err(|error| Fault::of(&error))?;
-                Ok(Answer {
-                    request_id: answer.request_id().map(str::to_owned),
-                    key: answer.key_id,
-                    plaintext: secret(answer.plaintext)?,
-                    for_recipient: answer.ciphertext_for_recipient.map(Blob::into_inner),
-                    ciphertext: answer.ciphertext_blob.map(Blob::into_inner),
-                    attempts: 0,
-                })
+                let generate = client.generate_data_key().key_spec(DataKeySpec::Aes256);
+                answered!(self, generate, |answer| answer.ciphertext_blob)
             }
         }
+    }
+
+    fn recipient(&self) -> Option<RecipientInfo> {
+        let recipient = RecipientInfo::builder()
+            .key_encryption_algorithm(KeyEncryptionMechanism::RsaesOaepSha256)
+            .attestation_document(Blob::new(self.document?));
+        Some(recipient.build())
     }
 }
 

@@ -28,8 +28,10 @@ pub struct AwsKmsConfig {
     pub attempt: Duration,
     /// Most attempts; passing faults alone are tried again.
     pub attempts: u32,
-    /// Recipient keys that lie ready, for this many requests at once without waiting.
+    /// Recipient keys that lie ready: this many requests at once have one each.
     pub recipient_keys: usize,
+    /// How long further requests share the key of one that is on its way, instead of waiting for their own; zero: never.
+    pub recipient_shared: Duration,
     /// The time, for certificates and request signatures. In an enclave it is not the parent's.
     pub clock: Clock,
 }
@@ -44,6 +46,7 @@ impl Default for AwsKmsConfig {
             attempt: Duration::from_secs(5),
             attempts: 5,
             recipient_keys: 4,
+            recipient_shared: Duration::from_secs(5),
             clock: Clock::system(),
         }
     }

@@ -1,4 +1,7 @@
-//! Recipient keys: RSA-2048, made ahead, used for one request, wiped.
+//! Recipient keys: RSA-2048, made ahead, used for one request or for those on their way at the same time, wiped.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::encoding::AsDer;
@@ -7,10 +10,11 @@ use aws_lc_rs::rsa::{
 };
 use nodeseal_memory::Secret;
 use tokio::sync::{Mutex, mpsc};
+use tokio::time::Instant;
 
 use super::cms::{CmsError, ENCRYPTED_KEY_LENGTH, RECIPIENT_ID_LENGTH};
 
-/// An RSA-2048 key pair to which KMS encrypts one answer.
+/// An RSA-2048 key pair to which KMS encrypts its answers.
 ///
 /// KMS documents no other size for certain. The private half lives in memory of AWS-LC, which overwrites whatever it
 /// frees.
@@ -89,18 +93,31 @@ impl RecipientKey {
 const AHEAD_PER_THREAD: usize = 8;
 
 /// Recipient keys made ahead by threads of their own, so that no open waits for one.
+///
+/// Each request has a key of its own while keys lie ready. More requests at once than that share the key that was taken
+/// last, if a request with it is still on its way and it was taken a short while ago: whoever could use one of their
+/// answers for another would have had to break TLS to KMS, and would gain a secret that opens nothing else. A key is
+/// wiped with the last request that has it.
 pub struct RecipientKeys {
-    ready: Mutex<mpsc::Receiver<Result<RecipientKey, RecipientError>>>,
+    pool: Mutex<Pool>,
+    shared: Duration,
+}
+
+struct Pool {
+    ready: mpsc::Receiver<Result<RecipientKey, RecipientError>>,
+    /// Taken last, and when.
+    last: Option<(Weak<RecipientKey>, Instant)>,
 }
 
 impl RecipientKeys {
-    /// Starts to make keys, until `ahead` (at least one) lie ready; whenever one is taken, another is made.
+    /// Starts to make keys, until `ahead` (at least one) lie ready; whenever one is taken, another is made. A key is
+    /// given to requests for at most `shared`; with zero it is given once.
     ///
     /// One thread makes up to eight ahead, so that opens have the other processors; more share the work.
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn start(ahead: usize) -> Result<Self, RecipientError> {
+    pub fn start(ahead: usize, shared: Duration) -> Result<Self, RecipientError> {
         let (sender, ready) = mpsc::channel(ahead.max(1));
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         for _ in 0..ahead.max(1).div_ceil(AHEAD_PER_THREAD).min(processors) {
@@ -110,18 +127,34 @@ impl RecipientKeys {
                 // Ends when nobody can take keys any more.
                 .spawn(move || while sender.blocking_send(RecipientKey::generate()).is_ok() {})?;
         }
-        Ok(Self {
-            ready: Mutex::new(ready),
-        })
+        let pool = Mutex::new(Pool { ready, last: None });
+        Ok(Self { pool, shared })
     }
 
-    /// A key nobody else has; whoever comes first is served first when none is ready.
+    /// A key; whoever comes first is served first when none is ready.
     ///
     /// # Errors
     /// When the library fails to make one.
-    pub async fn take(&self) -> Result<RecipientKey, RecipientError> {
-        let next = self.ready.lock().await.recv().await;
-        next.unwrap_or(Err(RecipientError::Stopped))
+    pub async fn take(&self) -> Result<Arc<RecipientKey>, RecipientError> {
+        let mut pool = self.pool.lock().await;
+        let made = match pool.ready.try_recv() {
+            Ok(made) => made,
+            Err(_) => match pool.on_its_way(self.shared) {
+                Some(key) => return Ok(key),
+                None => pool.ready.recv().await.ok_or(RecipientError::Stopped)?,
+            },
+        };
+        let key = Arc::new(made?);
+        pool.last = Some((Arc::downgrade(&key), Instant::now()));
+        Ok(key)
+    }
+}
+
+impl Pool {
+    /// The key taken last, less than `shared` ago, if a request still has it.
+    fn on_its_way(&self, shared: Duration) -> Option<Arc<RecipientKey>> {
+        let (key, since) = self.last.as_ref()?;
+        (since.elapsed() < shared).then(|| key.upgrade())?
     }
 }
 
@@ -141,8 +174,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_taker_gets_a_key_of_its_own_also_when_none_is_ready() {
-        let keys = RecipientKeys::start(1).unwrap();
+    async fn one_taker_after_the_other_gets_a_key_of_its_own_also_when_none_is_ready() {
+        let keys = RecipientKeys::start(1, Duration::from_secs(3600)).unwrap();
         let mut ids = Vec::new();
         for _ in 0..5 {
             ids.push(*keys.take().await.unwrap().id());
@@ -150,6 +183,51 @@ mod tests {
         ids.sort_unstable();
         ids.dedup();
         assert_eq!(ids.len(), 5);
+    }
+
+    /// Keys of which two are ready and no more come.
+    fn two_ready(shared: Duration) -> (RecipientKeys, impl Sized) {
+        let (sender, ready) = mpsc::channel(2);
+        for _ in 0..2 {
+            sender.try_send(RecipientKey::generate()).unwrap();
+        }
+        let pool = Mutex::new(Pool { ready, last: None });
+        (RecipientKeys { pool, shared }, sender)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn takers_at_the_same_time_share_the_last_key_for_a_while_and_no_longer() {
+        let (keys, _more) = two_ready(Duration::from_secs(5));
+        let first = keys.take().await.unwrap();
+        let second = keys.take().await.unwrap();
+        assert_ne!(first.id(), second.id());
+        let third = keys.take().await.unwrap();
+        assert!(Arc::ptr_eq(&second, &third));
+        // Nobody waits for ever in this test: the clock moves on when nothing else does.
+        let wait = |keys| tokio::time::timeout(Duration::from_secs(1), RecipientKeys::take(keys));
+        tokio::time::advance(Duration::from_secs(4)).await;
+        let fourth = wait(&keys).await.unwrap().unwrap();
+        assert!(Arc::ptr_eq(&second, &fourth));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(wait(&keys).await.is_err(), "shared for too long");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_is_gone_with_the_last_request_that_has_it() {
+        let (keys, _more) = two_ready(Duration::from_secs(5));
+        drop(keys.take().await.unwrap());
+        drop(keys.take().await.unwrap());
+        let again = tokio::time::timeout(Duration::from_secs(1), keys.take()).await;
+        assert!(again.is_err(), "a key was kept");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_are_not_shared_where_that_is_not_wanted() {
+        let (keys, _more) = two_ready(Duration::ZERO);
+        let _first = keys.take().await.unwrap();
+        let _second = keys.take().await.unwrap();
+        let third = tokio::time::timeout(Duration::from_secs(1), keys.take()).await;
+        assert!(third.is_err(), "a key was shared");
     }
 
     #[test]

@@ -49,7 +49,7 @@ struct Attestation {
 /// What goes into a request so that KMS answers to this trusted side alone.
 struct Evidence {
     document: Vec<u8>,
-    recipient: RecipientKey,
+    recipient: Arc<RecipientKey>,
     kind: &'static str,
     presented: Option<Presented>,
 }
@@ -77,7 +77,7 @@ impl AwsKms {
         let attestation = match attester {
             Some(attester) => Some(Attestation {
                 attester,
-                recipients: RecipientKeys::start(config.recipient_keys)?,
+                recipients: RecipientKeys::start(config.recipient_keys, config.recipient_shared)?,
             }),
             None => None,
         };
@@ -144,7 +144,7 @@ impl AwsKms {
         if let Some(evidence) = &evidence {
             facts.extend(evidence.facts());
         }
-        let recipient = evidence.as_ref().map(|e| &e.recipient);
+        let recipient = evidence.as_ref().map(|e| e.recipient.as_ref());
         let (secret, ciphertext) = check(answer, &question, recipient)
             .map_err(|fault| refusal(fault, attempts, request_id.as_deref()))?;
         Ok(Given {

@@ -56,6 +56,8 @@ pub enum EgressError {
         address: String,
         /// `HOST:PORT`.
         target: String,
+        /// The kind of error, if the proxy says it in the header Proxy-Status (RFC 9209 §2.3); else empty.
+        kind: String,
         /// What it said.
         answer: String,
     },
@@ -148,6 +150,7 @@ impl Egress {
             Some(500..=599) => Err(EgressError::Failed {
                 address,
                 target: target.to_owned(),
+                kind: error_kind(head),
                 answer: printable(&answer, MAX_TEXT),
             }),
             Some(_) => Err(EgressError::Refused {
@@ -161,6 +164,18 @@ impl Egress {
             ))),
         }
     }
+}
+
+/// The parameter `error` of the header Proxy-Status.
+fn error_kind(head: &[u8]) -> String {
+    let head = String::from_utf8_lossy(head);
+    let kind = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        let mut parameters = value.split(';').map(str::trim);
+        name.eq_ignore_ascii_case("proxy-status")
+            .then(|| parameters.find_map(|parameter| parameter.strip_prefix("error=")))?
+    });
+    kind.unwrap_or_default().to_owned()
 }
 
 /// At most `most` characters of foreign bytes, the printable ones of ASCII, on one line.
@@ -213,8 +228,22 @@ mod tests {
         let text = outcome.unwrap_err().to_string();
         let expected = "refuses to connect to kms.example:443: HTTP/1.1 403 Forbidden X-Reason: not [1m listed";
         assert!(text.ends_with(expected), "{text}");
-        let (_, outcome) = connect(b"HTTP/1.1 502 no such host\r\n\r\n".to_vec()).await;
-        assert!(matches!(outcome, Err(EgressError::Failed { .. })));
+        for (headers, expected) in [
+            ("", ""),
+            ("proxy-status: ours; error=dns_error\r\n", "dns_error"),
+            (
+                "Proxy-Status: a; next-hop=b;error=connection_refused\r\n",
+                "connection_refused",
+            ),
+            ("X-Status: a; error=dns_error\r\nProxy-Status: a\r\n", ""),
+        ] {
+            let answer = format!("HTTP/1.1 502 no such host\r\n{headers}\r\n");
+            let (_, outcome) = connect(answer.into_bytes()).await;
+            let Err(EgressError::Failed { kind, .. }) = outcome else {
+                panic!("{outcome:?}");
+            };
+            assert_eq!(kind, expected);
+        }
     }
 
     #[tokio::test]

@@ -85,8 +85,13 @@ impl Fault {
             ConnectError::Egress(EgressError::Unreachable { .. }) => {
                 Self::passing("egress-unreachable", text)
             }
-            ConnectError::Egress(EgressError::Failed { .. }) => {
-                Self::passing(codes.unreachable, text)
+            ConnectError::Egress(EgressError::Failed { kind, .. }) => {
+                let code = match kind.as_str() {
+                    "dns_error" | "dns_timeout" => "name-unresolved",
+                    "connection_refused" => "connection-refused",
+                    _ => codes.unreachable,
+                };
+                Self::passing(code, text)
             }
             ConnectError::Io { .. } => Self::passing(codes.connection, text),
             ConnectError::Tls { source, .. } => match source {

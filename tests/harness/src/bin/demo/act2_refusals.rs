@@ -4,13 +4,12 @@
 use std::fs;
 
 use nodeseal_harness::clique::{hex, unhex};
-use nodeseal_harness::{Agent, Context, Error, Result};
+use nodeseal_harness::{Agent, Cloud, Context, Error, Result};
 use serde_json::Value;
 
 use crate::act1_refusals::refused;
 use crate::act1_setup::text;
-use crate::act2_setup::{Enclaved, NODE, lint, written};
-use crate::cloud::write;
+use crate::act2_setup::{Enclaved, lint};
 use crate::table::Table;
 
 /// The key policy an account's keys have when nobody writes one.
@@ -41,16 +40,15 @@ pub fn play(table: &mut Table, world: &Enclaved) -> Result<()> {
         no_enclave(world)
     })?;
     table.step("the key disabled by its owner", || {
-        cloud.administrate(&["disable", &world.key])?;
+        cloud.kms.administrate(&["disable", &world.key])?;
         let outcome = refused(&world.agent, "nodekey", 3, "kms-key-disabled");
-        cloud.administrate(&["enable", &world.key])?;
+        cloud.kms.administrate(&["enable", &world.key])?;
         outcome
     })?;
     table.step("a policy whose PCR0 is one digit off", || {
-        let genuine = world.pcr0()?;
+        let genuine = world.enclave.pcr0()?;
         let (start, last) = genuine.split_at(genuine.len().saturating_sub(1));
-        written(
-            cloud,
+        cloud.write_policy(
             "off",
             &format!("{start}{}", if last == "0" { 1 } else { 0 }),
         )?;
@@ -69,7 +67,8 @@ pub fn play(table: &mut Table, world: &Enclaved) -> Result<()> {
         lint(cloud, "key-policy.json", 0)
     })?;
     table.step("lint of the default key policy", || {
-        write(&cloud.path("default-policy.json"), DEFAULT_POLICY)?;
+        let path = cloud.path("default-policy.json");
+        fs::write(&path, DEFAULT_POLICY).context(path.display())?;
         lint(cloud, "default-policy.json", 1)
     })?;
     table.step("the trail lists every attempt", || on_record(world))?;
@@ -86,6 +85,7 @@ fn put_policy(world: &Enclaved, name: &str) -> Result<()> {
     let path = world.cloud.path(name).display().to_string();
     world
         .cloud
+        .kms
         .administrate(&["put-policy", &world.key, &path])
         .map(drop)
 }
@@ -106,8 +106,8 @@ fn no_enclave(world: &Enclaved) -> Result<((), String)> {
         .and_then(Value::as_str);
     let ciphertext = ciphertext.ok_or_else(|| Error::new(format!("no ciphertext in {about}")))?;
     let data_key = text(&about, "data_key")?;
-    let decrypt = ["decrypt", &world.key, ciphertext, NODE, &data_key];
-    let said = world.cloud.boto3(&world.cloud.instance, &decrypt)?;
+    let decrypt = ["decrypt", &world.key, ciphertext, Cloud::NODE, &data_key];
+    let said = world.cloud.kms.boto3(&world.cloud.instance, &decrypt)?;
     if said != "refused AccessDeniedException" {
         return Err(Error::new(format!("boto3 said: {said}")));
     }
@@ -125,16 +125,16 @@ fn changed_context(world: &Enclaved) -> Result<((), String)> {
     if let Some(byte) = changed.get_mut(at) {
         *byte ^= 1;
     }
-    write(&blob, &changed)?;
+    fs::write(&blob, &changed).context(blob.display())?;
     let outcome = refused(&world.agent, "nodekey", 4, "kms-ciphertext-invalid");
-    write(&blob, &genuine)?;
+    fs::write(&blob, &genuine).context(blob.display())?;
     outcome
 }
 
 /// Every refusal above is a record with its error, every success names the image, and where the policy said no there is
 /// no recipient data, as AWS does it.
 fn on_record(world: &Enclaved) -> Result<((), String)> {
-    let trail = world.cloud.trail()?;
+    let trail = world.cloud.kms.trail()?;
     let decrypts = trail
         .iter()
         .filter(|record| record.get("eventName").and_then(Value::as_str) == Some("Decrypt"));

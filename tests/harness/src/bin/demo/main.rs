@@ -5,7 +5,6 @@ mod act1_setup;
 mod act1_start;
 mod act2_refusals;
 mod act2_setup;
-mod cloud;
 mod table;
 
 use std::process::ExitCode;
