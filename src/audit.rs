@@ -3,6 +3,7 @@
 //! Commands tell a [`Trail`] what becomes of each key and have it recorded before a key is used.
 
 mod log;
+mod reconcile;
 mod record;
 mod report;
 mod trail;
@@ -15,6 +16,7 @@ use nodeseal_attestation::time::Timestamp;
 use serde::Deserialize;
 
 pub use log::{AuditError, head_path, read_head};
+pub use reconcile::{ReconcileError, reconcile};
 pub use record::Kind;
 pub use report::{Report, report};
 pub use trail::Trail;

@@ -196,6 +196,8 @@ pub enum AuditCommand {
     Verify(AuditVerifyArgs),
     /// Count what is in the log
     Report(AuditReportArgs),
+    /// Compare the log with CloudTrail: requests to KMS that only one of them has
+    Reconcile(AuditReconcileArgs),
 }
 
 /// `audit verify`.
@@ -215,6 +217,17 @@ pub struct AuditReportArgs {
     /// Logs, oldest first [default: that of the configuration]
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub files: Vec<PathBuf>,
+}
+
+/// `audit reconcile`.
+#[derive(Debug, Args)]
+pub struct AuditReconcileArgs {
+    /// Logs of the nodes that share the KMS keys [default: that of the configuration]
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub files: Vec<PathBuf>,
+    /// CloudTrail's records: files of a trail, unpacked, or what `aws cloudtrail lookup-events` answered
+    #[arg(long, required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub cloudtrail: Vec<PathBuf>,
 }
 
 /// `completions`.

@@ -247,11 +247,20 @@ mod tests {
             include_str!("../enclave/core/src/aws/fault.rs"),
             include_str!("../enclave/core/src/tunnel/fault.rs"),
         ];
-        let quoted = faults.iter().flat_map(|text| text.split('"').skip(1).step_by(2));
+        let quoted = faults
+            .iter()
+            .flat_map(|text| text.split('"').skip(1).step_by(2));
         let codes = quoted.filter(|text| {
-            ["kms-", "egress-", "tls-", "expired-", "name-", "connection-"]
-                .iter()
-                .any(|start| text.starts_with(start))
+            [
+                "kms-",
+                "egress-",
+                "tls-",
+                "expired-",
+                "name-",
+                "connection-",
+            ]
+            .iter()
+            .any(|start| text.starts_with(start))
         });
         let mut codes: Vec<_> = codes.collect();
         // A mistake of ours, for which there is nothing to try.

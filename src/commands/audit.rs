@@ -6,8 +6,10 @@ use nodeseal_wire::message::Class;
 use serde_json::json;
 
 use super::App;
-use crate::audit::{AuditError, Finding, Report as Counted, Verified, head_path, read_head};
-use crate::cli::{AuditCommand, AuditReportArgs, AuditVerifyArgs};
+use crate::audit::{
+    AuditError, Finding, ReconcileError, Report as Counted, Verified, head_path, read_head,
+};
+use crate::cli::{AuditCommand, AuditReconcileArgs, AuditReportArgs, AuditVerifyArgs};
 use crate::failure::Failure;
 use crate::report::{Report, table};
 
@@ -19,6 +21,7 @@ pub fn run(app: &App, command: &AuditCommand) -> Result<Report, Failure> {
     match command {
         AuditCommand::Verify(args) => verify(app, args),
         AuditCommand::Report(args) => report(app, args),
+        AuditCommand::Reconcile(args) => reconcile(app, args),
     }
 }
 
@@ -123,6 +126,45 @@ fn text_of(counted: &Counted) -> String {
     text
 }
 
+fn reconcile(app: &App, args: &AuditReconcileArgs) -> Result<Report, Failure> {
+    let files = files(app, &args.files)?;
+    let paths: Vec<&Path> = files.iter().map(AsRef::as_ref).collect();
+    let found = crate::audit::reconcile(&paths, &args.cloudtrail)?;
+    let mut text = String::new();
+    for request in &found.unknown {
+        let outcome = match &request.refused {
+            Some(code) => format!("refused ({code})"),
+            None => "GRANTED".to_owned(),
+        };
+        text.push_str(&format!(
+            "not in the log: {} {} by {} from {} with {}: {outcome}, request id {}\n",
+            request.time,
+            request.operation,
+            request.principal,
+            request.address,
+            request.key,
+            request.request_id
+        ));
+    }
+    for claim in &found.missing {
+        text.push_str(&format!(
+            "not in CloudTrail: record {} at {}, request id {}\n",
+            claim.record, claim.time, claim.request_id
+        ));
+    }
+    text.push_str(&format!("{} requests in both\n", found.known));
+    let failed = (!found.unknown.is_empty() || !found.missing.is_empty()).then(|| {
+        let message = format!(
+            "log and CloudTrail differ: {} requests only in CloudTrail, {} only in the log",
+            found.unknown.len(),
+            found.missing.len()
+        );
+        Failure::new(Class::Damaged, "audit-differs", message)
+    });
+    let json = serde_json::to_value(&found).map_err(AuditError::from)?;
+    Ok(Report { json, text, failed })
+}
+
 /// The files named, or the configured log.
 fn files(app: &App, named: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     if named.is_empty() {
@@ -139,5 +181,16 @@ impl From<AuditError> for Failure {
             AuditError::Io { .. } | AuditError::Encode(_) => (Class::Internal, "audit-log-write"),
         };
         Self::new(class, code, error.to_string())
+    }
+}
+
+impl From<ReconcileError> for Failure {
+    fn from(error: ReconcileError) -> Self {
+        match error {
+            ReconcileError::Log(error) => error.into(),
+            ReconcileError::Trail { .. } => {
+                Self::new(Class::Misuse, "cloudtrail-file", error.to_string())
+            }
+        }
     }
 }

@@ -7,8 +7,16 @@ pub const HINTS: &[(&str, &str)] = &[
         "the checks above say which one; do not trust what made the document until it holds",
     ),
     (
+        "audit-differs",
+        "ask whose the requests above are; pass the logs of all nodes that share the KMS key, and all of the trail",
+    ),
+    (
         "aws-credentials-missing",
         "give the agent credentials: an instance role, a profile, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    ),
+    (
+        "cloudtrail-file",
+        "`aws cloudtrail lookup-events --lookup-attributes AttributeKey=ResourceName,AttributeValue=KEY-ARN` gives one",
     ),
     (
         "connection-refused",

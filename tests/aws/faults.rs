@@ -155,11 +155,7 @@ fn a_name_that_does_not_resolve_is_told_from_a_port_that_refuses() {
         .agent
         .replace("kms.nowhere.invalid:443", "127.0.0.1:1")
         .unwrap();
-    Refused::of(&world).is(
-        5,
-        "connection-refused",
-        "kms.eu-west-1.amazonaws.com:443",
-    );
+    Refused::of(&world).is(5, "connection-refused", "kms.eu-west-1.amazonaws.com:443");
 }
 
 #[test]

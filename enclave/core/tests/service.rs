@@ -20,7 +20,12 @@ use tokio::io::{AsyncWriteExt, DuplexStream};
 
 /// Locks whose secret lies in the lock; counts how often it is asked.
 #[derive(Default)]
-struct Open(AtomicU32);
+struct Open {
+    asked: AtomicU32,
+    /// Nobody is answered until so many are asking.
+    together: AtomicU32,
+    asking: tokio::sync::Notify,
+}
 
 impl KeyService for Open {
     fn makes(&self, _: &LockSpec) -> bool {
@@ -55,8 +60,13 @@ impl KeyService for Open {
         lock: &'a Lock,
         _: LockContext<'a>,
     ) -> BoxFuture<'a, Result<OpenedLock, Refusal>> {
-        self.0.fetch_add(1, Relaxed);
         Box::pin(async move {
+            let asked = self.asked.fetch_add(1, Relaxed) + 1;
+            let together = self.asking.notified();
+            match self.together.load(Relaxed) {
+                wanted if asked < wanted => together.await,
+                _ => self.asking.notify_waiters(),
+            }
             let Lock::AwsKms(lock) = lock else {
                 panic!("only such locks are made");
             };
@@ -270,9 +280,9 @@ async fn a_batch_asks_for_its_data_key_once_and_one_bad_blob_spoils_nothing() {
     let last = blobs[3].len() - 1;
     blobs[3][last] ^= 1;
     blobs[5].truncate(last);
-    service.0.store(0, Relaxed);
+    service.asked.store(0, Relaxed);
     let (batch, opened) = client.open(&blobs, false).await;
-    assert_eq!(service.0.load(Relaxed), 1);
+    assert_eq!(service.asked.load(Relaxed), 1);
     assert_eq!(opened.len(), 498);
     let code = |i: usize| match &batch.outcomes[i] {
         Outcome::Refused(refusal) => refusal.code.clone(),
@@ -282,6 +292,58 @@ async fn a_batch_asks_for_its_data_key_once_and_one_bad_blob_spoils_nothing() {
         (code(3), code(5)),
         ("blob-authentication".into(), "blob-malformed".into())
     );
+}
+
+#[tokio::test]
+async fn the_data_keys_of_a_batch_are_opened_at_the_same_time_and_reported_in_order() {
+    let (side, service) = side();
+    let mut client = Client::greeted(&side).await;
+    let mut blobs = Vec::new();
+    for number in 0..32 {
+        let name = format!("k{number}");
+        let sealed = client
+            .seal(new_data_key(), vec![given(&name, b"1")], b"1")
+            .await;
+        blobs.extend(sealed.1);
+    }
+    service.asked.store(0, Relaxed);
+    service.together.store(32, Relaxed);
+    let open = client.open(&blobs, false);
+    let (batch, opened) = tokio::time::timeout(Duration::from_secs(60), open)
+        .await
+        .unwrap();
+    assert_eq!(opened.len(), 32);
+    let of_blob = |blob: &Vec<u8>| Blob::parse(blob).unwrap().header.data_key_id;
+    let expected: Vec<_> = blobs.iter().map(of_blob).collect();
+    let reported: Vec<_> = batch.data_keys.iter().map(|report| report.id).collect();
+    assert_eq!(reported, expected);
+}
+
+#[tokio::test]
+async fn a_heap_of_forged_blobs_does_not_keep_locks_busy_for_ever() {
+    let (side, service) = side();
+    let mut client = Client::greeted(&side).await;
+    let (_, blobs) = client
+        .seal(new_data_key(), vec![given("a", b"1")], b"1")
+        .await;
+    let parsed = Blob::parse(&blobs[0]).unwrap();
+    let forged = (0..500u16).map(|number| {
+        let mut header = parsed.header.clone();
+        // Half of them claim other data keys, the rest other ways to one.
+        header.data_key_id[0] = (number / 2) as u8 * (number % 2) as u8;
+        header.ways[0].wrapped_data_key[20..22].copy_from_slice(&number.to_be_bytes());
+        Blob::encode(&header.encode(), &parsed.nonce, parsed.ciphertext)
+    });
+    let forged: Vec<_> = forged.collect();
+    service.asked.store(0, Relaxed);
+    let (batch, opened) = client.open(&forged, false).await;
+    assert_eq!(opened.len(), 0);
+    // Those on their way when the limit is reached may end.
+    assert!((32..64).contains(&service.asked.load(Relaxed)));
+    let Outcome::Refused(last) = &batch.outcomes[499] else {
+        panic!("{:?}", batch.outcomes[499]);
+    };
+    assert_eq!(last.code, "too-many-failures");
 }
 
 #[tokio::test]
@@ -319,10 +381,10 @@ async fn a_batch_in_several_requests_asks_once_and_lock_forgets_its_data_key() {
             b"12",
         )
         .await;
-    service.0.store(0, Relaxed);
+    service.asked.store(0, Relaxed);
     client.open(&blobs[..1], true).await;
     client.open(&blobs[1..], true).await;
-    assert_eq!(service.0.load(Relaxed), 1);
+    assert_eq!(service.asked.load(Relaxed), 1);
     let held = |reply| match reply {
         (Reply::Status(status), _) => status.data_keys_held,
         (other, _) => panic!("{other:?}"),
@@ -332,7 +394,7 @@ async fn a_batch_in_several_requests_asks_once_and_lock_forgets_its_data_key() {
     assert_eq!(other.ask(&Request::Lock, &[]).await.0, Reply::Locked);
     assert_eq!(held(client.ask(&Request::Status, &[]).await), 0);
     client.open(&blobs[1..], false).await;
-    assert_eq!(service.0.load(Relaxed), 2);
+    assert_eq!(service.asked.load(Relaxed), 2);
     assert_eq!(held(client.ask(&Request::Status, &[]).await), 0);
 }
 

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use futures_util::stream::{self, StreamExt};
 use nodeseal_memory::Secret;
 use nodeseal_wire::header::{Release, Way};
 use nodeseal_wire::message::{
@@ -14,12 +15,15 @@ use nodeseal_wire::message::{
 use super::held::HeldKeys;
 use super::{Payload, TrustedSide, compute};
 use crate::keyring::crypto_failed;
+use crate::lock::BoxFuture;
 use crate::refusal::{malformed_blob, refuse};
 use crate::seal::{ContentKey, DataKey, ReadBlob};
 
 /// How many data keys of one request may fail to open before the rest is refused unasked: a TPM or a key service is
 /// not to be kept busy by a heap of forged blobs.
 const MAX_FAILED: usize = 32;
+/// How many data keys are opened at the same time.
+const AT_ONCE: usize = 32;
 
 /// A blob read, or why not.
 pub(super) type Read = Result<ReadBlob, Refusal>;
@@ -63,7 +67,8 @@ impl TrustedSide {
         Ok((Reply::Opened(batch), Payload::Keys(payload)))
     }
 
-    /// Opens the data key of each blob that could be read, once per data key.
+    /// Opens the data key of each blob that could be read, once per data key, several at the same time: a start takes as
+    /// long as one answer of a key service, not as one after the other.
     ///
     /// What a blob claims about its ways is believed by nobody yet, so a forged blob must not spoil the data key of the
     /// honest ones: a failure counts only for blobs with the very same ways.
@@ -75,45 +80,99 @@ impl TrustedSide {
         request: &Context,
     ) -> (OpenKeys, FailedKeys, Vec<DataKeyReport>) {
         let mut keys = OpenKeys::new();
-        let mut failed = FailedKeys::default();
-        let mut reports = Vec::new();
+        let mut wanted: Vec<Wanted<'_>> = Vec::new();
+        let mut places = HashMap::new();
         for header in reads.iter().flatten().map(|read| &read.header) {
             let id = &header.data_key_id;
-            if keys.contains_key(id) || failed.find(id, &header.ways).is_some() {
+            if keys.contains_key(id) {
                 continue;
             }
             if let Some(key) = held.get(id) {
                 keys.insert(*id, key);
                 continue;
             }
-            if failed.0.len() >= MAX_FAILED {
-                break;
+            let place = *places.entry(id).or_insert(wanted.len());
+            match wanted.get_mut(place) {
+                Some(wanted) => wanted.claim(&header.ways),
+                None => wanted.push(Wanted {
+                    id,
+                    claims: vec![&header.ways],
+                }),
             }
-            match self.keyring.open(node, id, &header.ways, request).await {
-                Ok((key, report)) => {
-                    held.keep(key);
-                    keys.extend(held.get(id).map(|key| (*id, key)));
-                    reports.push(report);
-                }
-                Err(refusal) => failed.0.push((*id, header.ways.clone(), refusal)),
+        }
+        let failures = AtomicUsize::new(0);
+        let mut opens: Vec<BoxFuture<'_, _>> = Vec::with_capacity(wanted.len());
+        for wanted in &wanted {
+            opens.push(Box::pin(self.open_any(node, wanted, request, &failures)));
+        }
+        let mut opens = stream::iter(opens).buffered(AT_ONCE);
+        let mut failed = FailedKeys::default();
+        let mut reports = Vec::new();
+        while let Some((opened, failures)) = opens.next().await {
+            failed.0.extend(failures);
+            if let Some((key, report)) = opened {
+                let id = key.id;
+                held.keep(key);
+                keys.extend(held.get(&id).map(|key| (id, key)));
+                reports.push(report);
             }
         }
         (keys, failed, reports)
+    }
+
+    /// Opens a data key by the first claim that holds, and tells of those before; `failures` are counted over all.
+    async fn open_any(
+        &self,
+        node: &str,
+        wanted: &Wanted<'_>,
+        request: &Context,
+        failures: &AtomicUsize,
+    ) -> (Option<(DataKey, DataKeyReport)>, Vec<FailedKey>) {
+        let mut failed = Vec::new();
+        for ways in &wanted.claims {
+            if failures.load(Relaxed) >= MAX_FAILED {
+                break;
+            }
+            match self.keyring.open(node, wanted.id, ways, request).await {
+                Ok(opened) => return (Some(opened), failed),
+                Err(refusal) => {
+                    failures.fetch_add(1, Relaxed);
+                    failed.push((*wanted.id, ways.to_vec(), refusal));
+                }
+            }
+        }
+        (None, failed)
+    }
+}
+
+/// A data key that must be opened.
+struct Wanted<'r> {
+    id: &'r [u8; 16],
+    /// Each a list of ways that some blob has; the first by which it opens counts.
+    claims: Vec<&'r [Way]>,
+}
+
+impl<'r> Wanted<'r> {
+    fn claim(&mut self, ways: &'r [Way]) {
+        if self.claims.len() < MAX_FAILED && !self.claims.contains(&ways) {
+            self.claims.push(ways);
+        }
     }
 }
 
 /// Data keys that are open.
 pub(super) type OpenKeys = HashMap<[u8; 16], Arc<DataKey>>;
 
-/// Data keys that did not open, by id and ways.
+/// Id and ways of a data key that did not open, and why.
+type FailedKey = ([u8; 16], Vec<Way>, Refusal);
+
+/// Data keys that did not open.
 #[derive(Default)]
-pub(super) struct FailedKeys(Vec<([u8; 16], Vec<Way>, Refusal)>);
+pub(super) struct FailedKeys(Vec<FailedKey>);
 
 impl FailedKeys {
     fn find(&self, id: &[u8; 16], ways: &[Way]) -> Option<&Refusal> {
-        let same = |(failed, its_ways, _): &&([u8; 16], Vec<Way>, Refusal)| {
-            failed == id && its_ways == ways
-        };
+        let same = |(failed, its_ways, _): &&FailedKey| failed == id && its_ways == ways;
         self.0.iter().find(same).map(|(.., refusal)| refusal)
     }
 }
