@@ -85,7 +85,7 @@ fn answers_that_are_not_what_kms_would_give_are_refused_by_name() {
         ordered(&world, fault).is(4, code, says).on_record(&world);
     }
     let garbage = ordered(&world, json!({"fault": "garbage"}));
-    garbage.is(4, "kms-answer-malformed", "HTTP 200 with an answer");
+    garbage.is(4, "kms-answer-malformed", "HTTP 200: ");
     let endless = ordered(&world, json!({"fault": "endless-body"}));
     endless.is(
         4,
@@ -121,7 +121,7 @@ fn what_may_pass_is_tried_again_and_named_when_it_does_not() {
         &world,
         json!({"fault": "drop", "when": "answer", "times": 5}),
     );
-    dropped.is(5, "kms-connection", "closed before the answer was complete");
+    dropped.is(5, "kms-connection", "failed: peer closed connection");
     let stranger = json!({"fault": "wrong-certificate", "which": "other-authority"});
     let stranger = ordered(&world, stranger);
     stranger.is(5, "tls-certificate", "UnknownIssuer");

@@ -9,7 +9,8 @@ use crate::world::{SECRET, World};
 
 /// Code of the refusal of each way that failed, as an audit record or a report has them.
 fn failed(data_key: &Value) -> Vec<(&str, &str)> {
-    let failed = data_key["failed"].as_array().unwrap().iter();
+    // The log leaves out what is empty.
+    let failed = data_key["failed"].as_array().into_iter().flatten();
     let each = failed.map(|way| {
         let refusal = way.get("refusal").unwrap_or(&way["error"]);
         (
