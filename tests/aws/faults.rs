@@ -124,7 +124,7 @@ fn what_may_pass_is_tried_again_and_named_when_it_does_not() {
     dropped.is(5, "kms-connection", "failed: peer closed connection");
     let stranger = json!({"fault": "wrong-certificate", "which": "other-authority"});
     let stranger = ordered(&world, stranger);
-    stranger.is(5, "tls-certificate", "UnknownIssuer");
+    stranger.is(5, "tls-certificate", "invalid peer certificate");
     world
         .as_node(&["open", "--check", "password"])
         .success("open")
