@@ -203,7 +203,12 @@ impl<'b> Reader<'b> {
     }
 }
 
-fn length(field: &'static str, min: usize, max: usize, found: usize) -> Result<(), ParseError> {
+pub(super) fn length(
+    field: &'static str,
+    min: usize,
+    max: usize,
+    found: usize,
+) -> Result<(), ParseError> {
     if (min..=max).contains(&found) {
         return Ok(());
     }

@@ -1,6 +1,6 @@
 //! COSE_Sign1 (RFC 9052 section 4.2) in the one shape AWS uses: ES384, nothing unprotected, payload attached.
 
-use super::cbor::{Reader, Remaining};
+use super::cbor::{Reader, Remaining, length};
 use super::document::MAX_DOCUMENT;
 use super::error::ParseError;
 use crate::hex;
@@ -22,8 +22,16 @@ pub(super) struct Envelope<'b> {
     pub(super) signature: &'b [u8; SIGNATURE_LEN],
 }
 
-impl<'b> Envelope<'b> {
-    pub(super) fn parse(bytes: &'b [u8]) -> Result<Self, ParseError> {
+/// The items of a COSE_Sign1, whatever its algorithm.
+struct Items<'b> {
+    untagged: &'b [u8],
+    protected: &'b [u8],
+    payload: &'b [u8],
+    signature: &'b [u8],
+}
+
+impl<'b> Items<'b> {
+    fn parse(bytes: &'b [u8]) -> Result<Self, ParseError> {
         if bytes.is_empty() || bytes.len() > MAX_DOCUMENT {
             return Err(ParseError::Size {
                 max: MAX_DOCUMENT,
@@ -39,18 +47,41 @@ impl<'b> Envelope<'b> {
             return Err(expected("COSE_Sign1", "an array of 4", "another array"));
         }
         let protected = reader.bytes("protected header", 0, 64)?;
-        if protected != PROTECTED {
-            return Err(ParseError::Algorithm {
-                found: hex::encode(protected),
-            });
-        }
         if !matches!(reader.map("unprotected header", 0)?, Remaining::Exactly(0)) {
             let found = "a map of indefinite length";
             return Err(expected("unprotected header", "an empty map", found));
         }
         let payload = reader.bytes("payload", 1, MAX_PAYLOAD)?;
-        let signature = reader.bytes("signature", SIGNATURE_LEN, SIGNATURE_LEN)?;
+        let signature = reader.bytes("signature", 0, SIGNATURE_LEN)?;
         reader.finish("COSE_Sign1")?;
+        Ok(Self {
+            untagged,
+            protected,
+            payload,
+            signature,
+        })
+    }
+}
+
+/// The payload of a COSE_Sign1 whose algorithm and signature are not looked at.
+pub(super) fn payload(bytes: &[u8]) -> Result<&[u8], ParseError> {
+    Ok(Items::parse(bytes)?.payload)
+}
+
+impl<'b> Envelope<'b> {
+    pub(super) fn parse(bytes: &'b [u8]) -> Result<Self, ParseError> {
+        let Items {
+            untagged,
+            protected,
+            payload,
+            signature,
+        } = Items::parse(bytes)?;
+        if protected != PROTECTED {
+            return Err(ParseError::Algorithm {
+                found: hex::encode(protected),
+            });
+        }
+        length("signature", SIGNATURE_LEN, SIGNATURE_LEN, signature.len())?;
         let signature = signature
             .first_chunk()
             .ok_or_else(|| expected("signature", "96 bytes", "fewer"))?;

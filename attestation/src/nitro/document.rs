@@ -1,10 +1,11 @@
 //! A document as parsed: what it says, with nothing yet proved.
 
+use super::claims::Claims;
 use super::cose::Envelope;
 use super::error::{ParseError, VerifyError};
-use super::payload::Payload;
 use super::{certificate::Certificate, error::Position};
 use crate::time::Timestamp;
+use std::ops::Deref;
 
 /// Longest document taken, in bytes: the longest payload and the COSE_Sign1 around it. The NSM answers with at most
 /// 12,288.
@@ -46,7 +47,7 @@ impl Form {
 pub struct Document<'b> {
     pub(super) signed: &'b [u8],
     pub(super) signature: &'b [u8; super::cose::SIGNATURE_LEN],
-    pub(super) payload: Payload<'b>,
+    pub(super) payload: Claims<'b>,
 }
 
 impl<'b> Document<'b> {
@@ -57,59 +58,10 @@ impl<'b> Document<'b> {
     pub fn parse(bytes: &'b [u8]) -> Result<Self, ParseError> {
         let envelope = Envelope::parse(bytes)?;
         Ok(Self {
-            payload: Payload::parse(envelope.payload)?,
+            payload: Claims::parse(envelope.payload)?,
             signed: envelope.payload,
             signature: envelope.signature,
         })
-    }
-
-    /// Whose document it is.
-    #[must_use]
-    pub fn form(&self) -> Form {
-        self.payload.form
-    }
-
-    /// Id of the enclave or NitroTPM: `i-…-enc…` or `i-…-tpm0000000000000000`, printable ASCII.
-    #[must_use]
-    pub fn module_id(&self) -> &'b str {
-        self.payload.module_id
-    }
-
-    /// When the hypervisor made the document.
-    #[must_use]
-    pub fn timestamp(&self) -> Timestamp {
-        self.payload.timestamp
-    }
-
-    /// Value of a PCR, none where the document does not name it.
-    #[must_use]
-    pub fn pcr(&self, index: u8) -> Option<&'b Pcr> {
-        self.payload.pcrs.get(usize::from(index)).copied().flatten()
-    }
-
-    /// The PCRs the document names, ascending.
-    pub fn pcrs(&self) -> impl Iterator<Item = (u8, &'b Pcr)> + '_ {
-        (0_u8..)
-            .zip(self.payload.pcrs.iter())
-            .filter_map(|(index, value)| value.map(|value| (index, value)))
-    }
-
-    /// The requester's public key, 1 to 1024 bytes; for KMS a DER SubjectPublicKeyInfo.
-    #[must_use]
-    pub fn public_key(&self) -> Option<&'b [u8]> {
-        self.payload.public_key
-    }
-
-    /// The requester's data, at most 1024 bytes.
-    #[must_use]
-    pub fn user_data(&self) -> Option<&'b [u8]> {
-        self.payload.user_data
-    }
-
-    /// The requester's nonce, at most 1024 bytes.
-    #[must_use]
-    pub fn nonce(&self) -> Option<&'b [u8]> {
-        self.payload.nonce
     }
 
     /// When the signing certificate ends. Documents share certificates, so this may be minutes away.
@@ -135,5 +87,13 @@ impl<'b> Document<'b> {
     #[must_use]
     pub fn cabundle(&self) -> &[&'b [u8]] {
         &self.payload.cabundle
+    }
+}
+
+impl<'b> Deref for Document<'b> {
+    type Target = Claims<'b>;
+
+    fn deref(&self) -> &Claims<'b> {
+        &self.payload
     }
 }

@@ -3,6 +3,7 @@
 //! The same for every trusted side; what differs is the [`Keyring`] it is given and the stream it listens on. Every
 //! wait is bounded, so a client that stalls costs one task and its own connection.
 
+mod clients;
 mod held;
 mod open;
 mod seal;
@@ -21,6 +22,8 @@ use crate::evidence::{AttestationRequest, Attester};
 use crate::keyring::Keyring;
 use crate::refusal::refuse;
 use held::HeldKeys;
+
+pub use clients::accept_clients;
 
 /// How long the trusted side waits, and for how much.
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,6 @@
 //! Configuration of nodeseal-tpm: one TOML file, every field typed, unknown ones refused, paths relative to the file.
 
 mod accounts;
-mod aws_kms;
 mod signer;
 
 use std::path::{Path, PathBuf};
@@ -10,14 +9,13 @@ use std::time::Duration;
 use nodeseal_wire::lock::{PcrBank, PolicySigner};
 use serde::Deserialize;
 
-use nodeseal_core::aws::AwsKmsConfig;
+use nodeseal_core::aws::{AwsKmsConfig, AwsKmsSection};
 
 use crate::lock::SealTo;
 use crate::tcti::{Tcti, TctiError};
 use crate::tpm::PcrSelection;
 
 pub use accounts::Account;
-use aws_kms::AwsKmsSection;
 
 /// PCRs new blobs are sealed to when the configuration names none; docs/tpm.md says why these.
 const DEFAULT_PCRS: [u8; 3] = [7, 11, 12];

@@ -4,6 +4,7 @@
 //! answer for KMS.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_smithy_async::time::TimeSource;
@@ -11,7 +12,7 @@ use rustls::ClientConfig;
 
 use super::arn::{ArnError, KeyArn};
 use super::recipient::RecipientError;
-use crate::tunnel::{Clock, Roots, TlsError};
+use crate::tunnel::{Clock, Dial, Roots, Sockets, TlsError};
 
 /// How AWS KMS is reached and which of its keys are used.
 #[derive(Clone, Debug)]
@@ -34,6 +35,8 @@ pub struct AwsKmsConfig {
     pub recipient_shared: Duration,
     /// The time, for certificates and request signatures. In an enclave it is not the parent's.
     pub clock: Clock,
+    /// How the agent's proxy is reached.
+    pub dial: Arc<dyn Dial>,
 }
 
 impl Default for AwsKmsConfig {
@@ -48,6 +51,7 @@ impl Default for AwsKmsConfig {
             recipient_keys: 4,
             recipient_shared: Duration::from_secs(5),
             clock: Clock::system(),
+            dial: Arc::new(Sockets),
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! In reading order:
 //! - [`config`]: what the trusted side's own configuration says; nothing of it comes from the agent.
+//! - [`section`]: what of it stands in a file.
 //! - [`arn`]: ARNs of KMS keys.
 //! - [`service`]: the lock made and opened, and what an answer must be like.
 //! - [`recipient`]: RSA keys for one answer each, made ahead.
@@ -19,10 +20,12 @@ mod connector;
 mod fault;
 mod presented;
 pub mod recipient;
+mod section;
 mod service;
 
 pub use arn::{ArnError, KeyArn};
 pub use config::{AwsKmsConfig, AwsKmsConfigError};
+pub use section::AwsKmsSection;
 pub use service::{AwsKms, CONTEXT_DATA_KEY, CONTEXT_NODE, CONTEXT_VERSION};
 
 #[cfg(test)]

@@ -107,7 +107,7 @@ impl AwsKms {
             let found = "the request names no egress address, and this side has no network";
             refuse(Class::Misuse, "egress-missing", found)
         })?;
-        let egress = Egress::parse(egress)
+        let egress = Egress::through(egress, &self.config.dial)
             .map_err(|error| refuse(Class::Misuse, "egress-address", error.to_string()))?;
         let evidence = match attested {
             true => Some(self.evidence(&key, deadline).await?),

@@ -2,35 +2,35 @@
 //!
 //! The proxy is not trusted with anything but moving them: what it says ends up in messages only as printable text.
 
-use std::path::PathBuf;
+use std::sync::Arc;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::dial::{Dial, Dialled, Sockets, Stream};
 
 /// Most bytes of the proxy's answer.
 const MAX_ANSWER: usize = 8192;
 /// Most of it that is shown.
 const MAX_TEXT: usize = 200;
 
-/// Bytes both ways.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
-/// Address of a proxy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Egress {
-    /// A unix socket.
-    Unix(PathBuf),
-    /// `HOST:PORT`.
-    Tcp(String),
+/// A proxy, and how it is reached.
+#[derive(Clone, Debug)]
+pub struct Egress {
+    address: String,
+    dial: Arc<dyn Dial>,
 }
 
 /// No way out.
 #[derive(Debug, thiserror::Error)]
 pub enum EgressError {
     /// No address of a proxy.
-    #[error("the egress address {0:?} is neither unix:/PATH nor tcp:HOST:PORT")]
-    Address(String),
+    #[error("the egress address {found:?} is not {expected}")]
+    Address {
+        /// The forms it may have.
+        expected: &'static str,
+        /// What it is.
+        found: String,
+    },
     /// Nothing listens there, or it hung up.
     #[error("the egress proxy at {address} cannot be reached: {source}")]
     Unreachable {
@@ -72,23 +72,36 @@ pub enum EgressError {
 }
 
 impl Egress {
-    /// Reads `unix:/PATH` or `tcp:HOST:PORT`.
+    /// The proxy at `text`, `unix:/PATH` or `tcp:HOST:PORT`.
     ///
     /// # Errors
     /// When it is neither.
     pub fn parse(text: &str) -> Result<Self, EgressError> {
-        match text.split_once(':') {
-            Some(("unix", path)) if path.starts_with('/') => Ok(Self::Unix(path.into())),
-            Some(("tcp", address)) if address.contains(':') => Ok(Self::Tcp(address.to_owned())),
-            _ => Err(EgressError::Address(printable(text.as_bytes(), MAX_TEXT))),
-        }
+        let dial: Arc<dyn Dial> = Arc::new(Sockets);
+        Self::through(text, &dial)
     }
 
-    fn address(&self) -> String {
-        match self {
-            Self::Unix(path) => format!("unix:{}", path.display()),
-            Self::Tcp(address) => format!("tcp:{address}"),
-        }
+    /// The proxy at `address`, reached by `dial`.
+    ///
+    /// # Errors
+    /// When it is not of a form `dial` takes.
+    pub fn through(address: &str, dial: &Arc<dyn Dial>) -> Result<Self, EgressError> {
+        let egress = Self {
+            address: address.to_owned(),
+            dial: Arc::clone(dial),
+        };
+        // Nothing happens before the future is polled.
+        egress.dial().map(drop)?;
+        Ok(egress)
+    }
+
+    fn dial(&self) -> Result<Dialled, EgressError> {
+        self.dial
+            .dial(&self.address)
+            .ok_or_else(|| EgressError::Address {
+                expected: self.dial.forms(),
+                found: printable(self.address.as_bytes(), MAX_TEXT),
+            })
     }
 
     /// Connects to `target`, `HOST:PORT`, through the proxy. The caller bounds the time.
@@ -96,19 +109,12 @@ impl Egress {
     /// # Errors
     /// Whatever keeps the tunnel from standing.
     pub async fn connect(&self, target: &str) -> Result<Box<dyn Stream>, EgressError> {
-        let address = self.address();
+        let address = self.address.clone();
         let unreachable = |source| EgressError::Unreachable {
             address: address.clone(),
             source,
         };
-        let mut stream: Box<dyn Stream> = match self {
-            Self::Unix(path) => Box::new(UnixStream::connect(path).await.map_err(unreachable)?),
-            Self::Tcp(to) => {
-                let stream = TcpStream::connect(to).await.map_err(unreachable)?;
-                stream.set_nodelay(true).map_err(unreachable)?;
-                Box::new(stream)
-            }
-        };
+        let mut stream = self.dial()?.await.map_err(unreachable)?;
         let question = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
         stream
             .write_all(question.as_bytes())
@@ -285,7 +291,9 @@ mod tests {
     fn other_addresses_are_refused() {
         for text in ["", "unix:relative", "tcp:nowhere", "http://a:1", "/run/a"] {
             let error = Egress::parse(text).unwrap_err();
-            assert!(matches!(error, EgressError::Address(_)), "{text}");
+            let expected =
+                format!("the egress address {text:?} is not unix:/PATH or tcp:HOST:PORT");
+            assert_eq!(error.to_string(), expected);
         }
     }
 }

@@ -73,7 +73,7 @@ impl Fault {
     pub fn of_connection(codes: &Codes, error: &ConnectError) -> Self {
         let text = error.to_string();
         match error {
-            ConnectError::Egress(EgressError::Address(_)) => {
+            ConnectError::Egress(EgressError::Address { .. }) => {
                 Self::new(Class::Misuse, "egress-address", text)
             }
             ConnectError::Egress(EgressError::Refused { .. }) => {

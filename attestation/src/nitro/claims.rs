@@ -18,9 +18,9 @@ const MAX_KEY: usize = 64;
 /// Longest module id, in bytes; genuine ones have 39 or 40.
 const MAX_MODULE_ID: usize = 128;
 
-/// What a document says.
+/// What a document says, with nothing proved: [`Document`](super::Document) is how it is proved.
 #[derive(Clone, Debug)]
-pub(super) struct Payload<'b> {
+pub struct Claims<'b> {
     pub(super) form: Form,
     pub(super) module_id: &'b str,
     pub(super) timestamp: Timestamp,
@@ -34,7 +34,65 @@ pub(super) struct Payload<'b> {
 
 type Pcrs<'b> = [Option<&'b Pcr>; PCR_COUNT];
 
-impl<'b> Payload<'b> {
+impl<'b> Claims<'b> {
+    /// Reads what a document claims, whatever its algorithm and signature, which nothing is made of: for documents
+    /// straight from the device, and for the unsigned ones of QEMU's `nitro-enclave` machine.
+    ///
+    /// # Errors
+    /// Says what stands where what was expected.
+    pub fn read(document: &'b [u8]) -> Result<Self, ParseError> {
+        Self::parse(super::cose::payload(document)?)
+    }
+
+    /// Whose document it is.
+    #[must_use]
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
+    /// Id of the enclave or NitroTPM: `i-…-enc…` or `i-…-tpm0000000000000000`, printable ASCII.
+    #[must_use]
+    pub fn module_id(&self) -> &'b str {
+        self.module_id
+    }
+
+    /// When the hypervisor made the document.
+    #[must_use]
+    pub fn timestamp(&self) -> Timestamp {
+        self.timestamp
+    }
+
+    /// Value of a PCR, none where the document does not name it.
+    #[must_use]
+    pub fn pcr(&self, index: u8) -> Option<&'b Pcr> {
+        self.pcrs.get(usize::from(index)).copied().flatten()
+    }
+
+    /// The PCRs the document names, ascending.
+    pub fn pcrs(&self) -> impl Iterator<Item = (u8, &'b Pcr)> + '_ {
+        (0_u8..)
+            .zip(self.pcrs.iter())
+            .filter_map(|(index, value)| value.map(|value| (index, value)))
+    }
+
+    /// The requester's public key, 1 to 1024 bytes; for KMS a DER SubjectPublicKeyInfo.
+    #[must_use]
+    pub fn public_key(&self) -> Option<&'b [u8]> {
+        self.public_key
+    }
+
+    /// The requester's data, at most 1024 bytes.
+    #[must_use]
+    pub fn user_data(&self) -> Option<&'b [u8]> {
+        self.user_data
+    }
+
+    /// The requester's nonce, at most 1024 bytes.
+    #[must_use]
+    pub fn nonce(&self) -> Option<&'b [u8]> {
+        self.nonce
+    }
+
     pub(super) fn parse(bytes: &'b [u8]) -> Result<Self, ParseError> {
         let mut reader = Reader::new(bytes);
         let mut keys: Vec<&str> = Vec::new();
