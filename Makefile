@@ -16,9 +16,10 @@ demo: setup ## seal a node's keys to a software TPM, start a real node from them
 	$(CARGO) build --locked --release --package nodeseal-harness --bin demo
 	@$(TARGET)/release/demo
 
-# The programs first: tests start them as processes. nextest runs the same tests, where it is installed, faster.
+# The programs first: tests start them as processes. Together with the tests, so that every dependency is built once.
+# nextest runs the same tests, where it is installed, faster.
 test: setup ## everything that can be tested on this machine
-	$(CARGO) build --locked --workspace --bins
+	$(CARGO) build --locked --workspace --bins --tests
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 	    echo '$(CARGO) nextest run --workspace' && \
 	    $(CARGO) nextest run --locked --workspace --no-fail-fast --status-level fail --final-status-level fail && \
@@ -33,7 +34,7 @@ check: setup ## formatting, lints, documentation, licences and bans, architectur
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' $(CARGO) doc --locked --workspace --no-deps --document-private-items --quiet
 	@deny=$$(tests/setup.sh deny) && echo "cargo deny check" && $$deny --locked check --hide-inclusion-graph bans licenses sources
-	$(CARGO) test --locked --package nodeseal --test architecture
+	$(CARGO) test --locked --workspace --test architecture
 
 bench: setup ## compare with other tools on the same TPM and document, and with floors; writes target/bench/results.json
 	@tests/setup.sh bench
