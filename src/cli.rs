@@ -54,6 +54,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Show how the trusted side is
     Status,
+    /// Print what an enclave logs, as it comes, until stopped
+    EnclaveLog(EnclaveLogArgs),
     /// Make the trusted side wipe every key and data key it holds
     Lock,
     /// Seal keys again under a new data key, in place
@@ -83,10 +85,18 @@ pub struct InitArgs {
     /// Id of the node [default: this machine's host name]
     #[arg(long, value_name = "ID")]
     pub node: Option<String>,
-    /// Address of the trusted side: unix:PATH or hybrid:PATH:PORT
+    /// Address of the trusted side: unix:PATH, vsock:CID:PORT or hybrid:PATH:PORT
     #[arg(long, value_name = "ADDRESS", default_value = "unix:/run/nodeseal-tpm/tpm.sock",
         value_parser = |text: &str| Address::try_from(text.to_owned()))]
     pub trusted: Address,
+}
+
+/// `enclave-log`.
+#[derive(Debug, Args)]
+pub struct EnclaveLogArgs {
+    /// vsock port the enclave sends its log to: `log.port` of its configuration
+    #[arg(long, value_name = "PORT", default_value_t = 5002)]
+    pub port: u32,
 }
 
 /// `seal`.

@@ -9,18 +9,18 @@ use nodeseal_memory::Secret;
 use nodeseal_wire::cbor::DecodeError;
 use nodeseal_wire::frame::{FrameError, read_frame, write_frame};
 use nodeseal_wire::message::{PROTOCOL, Refusal, Reply, Request};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
+use tokio_vsock::{VsockAddr, VsockStream};
 
 use crate::config::{Address, Trusted};
+use crate::vsock::ask_for_port;
 
 pub use open::{BlobSource, Opened, open_blobs};
 
 /// What the agent calls itself.
 const SOFTWARE: &str = concat!("nodeseal ", env!("CARGO_PKG_VERSION"));
-/// Longest answer to `CONNECT`, in bytes: "OK " and a port number.
-const MAX_CONNECT_ANSWER: usize = 32;
 
 /// The trusted side could not be reached, or did not answer as it must.
 #[derive(Debug, thiserror::Error)]
@@ -79,9 +79,15 @@ pub enum ClientError {
     Refused(#[from] Refusal),
 }
 
+/// Bytes of the trusted side.
+type Incoming = Box<dyn AsyncRead + Send + Unpin>;
+/// Bytes to it.
+type Outgoing = Box<dyn AsyncWrite + Send + Unpin>;
+
 /// A connection that has been greeted.
 pub struct Connection {
-    stream: UnixStream,
+    incoming: Incoming,
+    outgoing: Outgoing,
     timeout: Duration,
     /// Name and version of the trusted side.
     pub software: String,
@@ -94,9 +100,11 @@ impl Connection {
     /// See [`ClientError`].
     pub async fn open(trusted: &Trusted) -> Result<Self, ClientError> {
         let wait = trusted.connect_timeout;
-        let stream = within(wait, "accept the connection", connect(&trusted.address)).await?;
+        let connected = within(wait, "accept the connection", connect(&trusted.address));
+        let (incoming, outgoing) = connected.await?;
         let mut connection = Self {
-            stream,
+            incoming,
+            outgoing,
             timeout: wait,
             software: String::new(),
         };
@@ -133,46 +141,35 @@ impl Connection {
         request: &Request,
         payload: &[u8],
     ) -> Result<(Reply, Secret), ClientError> {
-        send(&mut self.stream, self.timeout, &request.encode(), payload).await?;
-        receive(&mut self.stream, self.timeout).await
+        send(&mut self.outgoing, self.timeout, &request.encode(), payload).await?;
+        receive(&mut self.incoming, self.timeout).await
     }
 }
 
-async fn connect(address: &Address) -> Result<UnixStream, ClientError> {
+async fn connect(address: &Address) -> Result<(Incoming, Outgoing), ClientError> {
     let failed = |source| ClientError::Connect {
         address: address.clone(),
         source,
     };
-    match address {
-        Address::Unix(path) => UnixStream::connect(path).await.map_err(failed),
+    let stream = match address {
+        Address::Vsock { cid, port } => {
+            let connected = VsockStream::connect(VsockAddr::new(*cid, *port)).await;
+            let (incoming, outgoing) = connected.map_err(failed)?.into_split();
+            return Ok((Box::new(incoming), Box::new(outgoing)));
+        }
+        Address::Unix(path) => UnixStream::connect(path).await.map_err(failed)?,
         Address::Hybrid { path, port } => {
             let mut stream = UnixStream::connect(path).await.map_err(failed)?;
-            let ask = format!("CONNECT {port}\n");
-            stream.write_all(ask.as_bytes()).await.map_err(failed)?;
-            let answer = read_line(&mut stream).await.map_err(failed)?;
-            // Firecracker answers "OK <port on the host's side>\n" (docs/vsock.md), or closes.
-            if answer.starts_with("OK ") && answer.ends_with('\n') {
-                return Ok(stream);
-            }
-            Err(ClientError::NotConnected {
+            let answer = ask_for_port(&mut stream, *port).await.map_err(failed)?;
+            answer.map_err(|found| ClientError::NotConnected {
                 address: address.clone(),
-                found: answer,
-            })
+                found,
+            })?;
+            stream
         }
-    }
-}
-
-/// Reads byte by byte up to a newline: what follows it belongs to the other side's frames.
-async fn read_line(stream: &mut UnixStream) -> std::io::Result<String> {
-    let mut line = Vec::new();
-    while line.len() < MAX_CONNECT_ANSWER && line.last() != Some(&b'\n') {
-        let mut byte = [0];
-        if stream.read(&mut byte).await? == 0 {
-            break;
-        }
-        line.extend_from_slice(&byte);
-    }
-    Ok(String::from_utf8_lossy(&line).into_owned())
+    };
+    let (incoming, outgoing) = stream.into_split();
+    Ok((Box::new(incoming), Box::new(outgoing)))
 }
 
 async fn within<T, E: Into<ClientError>>(

@@ -3,6 +3,7 @@
 mod attest;
 mod audit;
 mod completions;
+mod enclave_log;
 mod generate;
 mod init;
 mod inspect;
@@ -71,6 +72,7 @@ fn dispatch(app: &App, command: Command) -> ExitCode {
         Command::Open(args) => open::run(app, &args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Status => status::run(app),
+        Command::EnclaveLog(args) => enclave_log::run(app, &args),
         Command::Lock => lock::run(app),
         Command::Rotate(args) => rotate::run(app, &args),
         Command::Completions(args) => completions::run(&args),

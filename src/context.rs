@@ -43,7 +43,11 @@ pub fn gather(config: &Config) -> Result<Supplies, ContextError> {
         policies,
         ..Context::default()
     };
-    Ok(Supplies::new(context, &config.egress))
+    Ok(Supplies::new(
+        context,
+        &config.egress,
+        &config.trusted.address,
+    ))
 }
 
 fn read_policies(directory: &Path) -> Result<Vec<SignedPolicy>, ContextError> {

@@ -1,4 +1,5 @@
-//! The way out for the trusted side: an HTTP CONNECT proxy (RFC 9110 §9.3.6) on a unix socket, to allowed hosts only.
+//! The way out for the trusted side: an HTTP CONNECT proxy (RFC 9110 §9.3.6), to allowed hosts only, on a unix socket
+//! or a vsock port.
 //!
 //! It resolves names and moves bytes. TLS ends in the trusted side, so nothing here can read or answer.
 
@@ -15,7 +16,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixListener, lookup_host};
+use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -23,6 +24,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 pub use hosts::{Hosts, Target};
 pub use settings::EgressSettings;
 
+use crate::config::Address;
+use crate::vsock::{Listener, ParentPort, Removed, bind_unix};
 use request::{RequestError, read_request};
 
 /// Longest a client may take to say where it wants to go.
@@ -32,19 +35,19 @@ const MAX_TUNNELS: usize = 1024;
 
 /// The proxy cannot be started.
 #[derive(Debug, thiserror::Error)]
-#[error("egress proxy: cannot {step} {}: {source}", path.display())]
+#[error("egress proxy: cannot {step} {place}: {source}")]
 pub struct EgressError {
     step: &'static str,
-    path: PathBuf,
+    place: String,
     source: std::io::Error,
 }
 
 /// A running proxy. Dropping it ends every tunnel and removes the socket.
 pub struct Proxy {
-    directory: PathBuf,
-    socket: PathBuf,
+    address: String,
     rules: Arc<Rules>,
     accepting: JoinHandle<()>,
+    _socket: Removed,
 }
 
 /// What every tunnel needs.
@@ -62,37 +65,26 @@ impl Rules {
 }
 
 impl Proxy {
-    /// Starts to accept on a socket of its own, on the runtime this is called in.
-    ///
-    /// The socket's name is random in a directory that cannot be listed: who is told the name may connect, whatever
-    /// user the trusted side runs as.
+    /// Starts to accept, on the runtime this is called in, where the trusted side at `trusted` can connect to.
     ///
     /// # Errors
     /// When the socket cannot be made.
-    pub fn start(settings: &EgressSettings, hosts: Hosts) -> Result<Self, EgressError> {
-        let directory = make_directory(&settings.parent())?;
-        let socket = directory.join(format!("{}.sock", random_name()));
-        let failed = |step| {
-            let path = socket.clone();
-            move |source| EgressError { step, path, source }
-        };
-        let bound = UnixListener::bind(&socket).map_err(failed("listen at"));
-        let listener = bound.and_then(|listener| {
-            fs::set_permissions(&socket, fs::Permissions::from_mode(0o666))
-                .map_err(failed("change the mode of"))?;
-            Ok(listener)
-        });
-        let listener = listener.inspect_err(|_| remove(&directory, &socket))?;
+    pub fn start(
+        settings: &EgressSettings,
+        trusted: &Address,
+        hosts: Hosts,
+    ) -> Result<Self, EgressError> {
+        let (address, listener, socket) = way_out(settings, trusted)?;
         let rules = Arc::new(Rules {
             hosts: RwLock::new(hosts),
             connect_timeout: settings.connect_timeout,
             idle_timeout: settings.idle_timeout,
         });
         Ok(Self {
+            address,
             accepting: tokio::spawn(accept(listener, Arc::clone(&rules))),
             rules,
-            directory,
-            socket,
+            _socket: socket,
         })
     }
 
@@ -107,22 +99,40 @@ impl Proxy {
 
     /// Its address, as requests name it.
     #[must_use]
-    pub fn address(&self) -> String {
-        format!("unix:{}", self.socket.display())
+    pub fn address(&self) -> &str {
+        &self.address
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.accepting.abort();
-        remove(&self.directory, &self.socket);
     }
 }
 
-/// Nothing can be done about a failure; the name is random, so what stays is in nobody's way.
-fn remove(directory: &Path, socket: &Path) {
-    let _ = fs::remove_file(socket);
-    let _ = fs::remove_dir(directory);
+/// A place for the proxy: its address, connections to it, what has to go with it.
+///
+/// For an enclave a port of its parent that is free. For a process a unix socket whose name is random in a directory
+/// that cannot be listed: who is told the name may connect, whatever user the trusted side runs as.
+fn way_out(
+    settings: &EgressSettings,
+    trusted: &Address,
+) -> Result<(String, Listener, Removed), EgressError> {
+    let failed = |(place, source)| EgressError {
+        step: "listen at",
+        place,
+        source,
+    };
+    if let Some(at) = ParentPort::bind(trusted, None).map_err(failed)? {
+        return Ok((format!("vsock:{}", at.port), at.listener, at.socket));
+    }
+    let directory = make_directory(&settings.parent())?;
+    let socket = directory.join(format!("{}.sock", random_name()));
+    let address = format!("unix:{}", socket.display());
+    let removed = Removed(vec![socket.clone(), directory]);
+    let bound =
+        bind_unix(&socket).map_err(|error| failed((socket.display().to_string(), error)))?;
+    Ok((address, Listener::Unix(bound), removed))
 }
 
 fn make_directory(parent: &Path) -> Result<PathBuf, EgressError> {
@@ -134,7 +144,7 @@ fn make_directory(parent: &Path) -> Result<PathBuf, EgressError> {
     }
     .map_err(|source| EgressError {
         step: "create the directory",
-        path: path.clone(),
+        place: path.display().to_string(),
         source,
     })?;
     Ok(path)
@@ -148,7 +158,7 @@ fn random_name() -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-async fn accept(listener: UnixListener, rules: Arc<Rules>) {
+async fn accept(listener: Listener, rules: Arc<Rules>) {
     let free = Arc::new(Semaphore::new(MAX_TUNNELS));
     // Tunnels end with this task.
     let mut tunnels = tokio::task::JoinSet::new();
@@ -156,7 +166,7 @@ async fn accept(listener: UnixListener, rules: Arc<Rules>) {
         tokio::select! {
             Some(_) = tunnels.join_next(), if !tunnels.is_empty() => {}
             accepted = listener.accept() => {
-                let Ok((mut client, _)) = accepted else {
+                let Ok(mut client) = accepted else {
                     // No file descriptors left, most likely: give tunnels time to end.
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;

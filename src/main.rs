@@ -1,7 +1,7 @@
 //! Host agent and command line: carries sealed keys to the trusted side and hands opened ones to the node.
 //!
 //! In reading order: [`cli`] what can be asked, [`commands`] one file each, [`config`], [`client`] the trusted side's
-//! connection, [`sealing`] and [`selection`] of keys, [`files`], [`run`] the node, [`audit`], [`report`] and [`failure`].
+//! connection, [`vsock`], [`sealing`] and [`selection`] of keys, [`files`], [`run`] the node, [`audit`], [`report`] and [`failure`].
 
 mod audit;
 mod aws;
@@ -21,6 +21,7 @@ mod run;
 mod sealing;
 mod selection;
 mod supplies;
+mod vsock;
 
 use std::process::ExitCode;
 

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use nodeseal_wire::message::{AwsCredentials, Context};
 
 use crate::aws::{AwsError, credentials, kms_keys, region_of};
+use crate::config::Address;
 use crate::egress::{EgressSettings, Hosts, Proxy};
 use crate::report::warn;
 
@@ -15,6 +16,7 @@ use crate::report::warn;
 pub struct Supplies {
     context: Context,
     egress: EgressSettings,
+    trusted: Address,
     proxy: Option<Proxy>,
     /// KMS keys met so far.
     keys: BTreeSet<String>,
@@ -25,10 +27,11 @@ pub struct Supplies {
 impl Supplies {
     /// `context` is what every request gets; the rest comes when it is needed.
     #[must_use]
-    pub fn new(context: Context, egress: &EgressSettings) -> Self {
+    pub fn new(context: Context, egress: &EgressSettings, trusted: &Address) -> Self {
         Self {
             context,
             egress: egress.clone(),
+            trusted: trusted.clone(),
             proxy: None,
             keys: BTreeSet::new(),
             region: String::new(),
@@ -57,9 +60,9 @@ impl Supplies {
         let hosts = Hosts::new(&self.egress, self.keys.iter().map(String::as_str));
         match &self.proxy {
             Some(proxy) => proxy.allow(hosts),
-            None => match Proxy::start(&self.egress, hosts) {
+            None => match Proxy::start(&self.egress, &self.trusted, hosts) {
                 Ok(proxy) => {
-                    context.egress = Some(proxy.address());
+                    context.egress = Some(proxy.address().to_owned());
                     self.proxy = Some(proxy);
                 }
                 Err(error) => warn(&format!("warning: {error}")),

@@ -42,6 +42,7 @@ pub fn trusted_side(
         provider: "nitro-enclave",
         software: concat!("nodeseal-sim enclave ", env!("CARGO_PKG_VERSION")).to_owned(),
         facts: facts(&nsm),
+        live: Vec::new,
         attester: Some(attester),
     };
     let keyring = Keyring::new(vec![Arc::new(services)]);

@@ -37,7 +37,7 @@ use crate::text::uuid;
 use crate::time::Clock;
 use call::Call;
 use error::ApiResult;
-use recipient::Recipient;
+use recipient::{Proof, Recipient};
 use store::Store;
 use tamper::tamper;
 use trail::{Attempt, Trail};
@@ -55,6 +55,9 @@ pub struct KmsConfig {
     pub account: String,
     /// Root certificate (DER) attestation documents have to verify under.
     pub attestation_root: Vec<u8>,
+    /// Whether unsigned documents of QEMU's `nitro-enclave` machine are taken too. Whoever can write one is then
+    /// whatever enclave it says.
+    pub accept_unsigned_emulator_documents: bool,
     /// Access keys.
     pub credentials: CredentialDirectory,
     /// File the trail is appended to.
@@ -81,7 +84,7 @@ pub struct Kms {
     store: Store,
     region: String,
     account: String,
-    attestation_root: Vec<u8>,
+    proof: Proof,
     credentials: CredentialDirectory,
     trail: Trail,
     clock: Clock,
@@ -120,7 +123,10 @@ impl Kms {
             store,
             region: config.region,
             account: config.account,
-            attestation_root: config.attestation_root,
+            proof: Proof {
+                root: config.attestation_root,
+                accept_unsigned: config.accept_unsigned_emulator_documents,
+            },
             credentials: config.credentials,
             trail: Trail::at(&trail)?,
             clock: config.clock,

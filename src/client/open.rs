@@ -120,7 +120,7 @@ async fn open_once<E: From<ClientError>>(
     let (asked, to_answer) = mpsc::channel(IN_FLIGHT);
     let to_ask = start_reading(sources);
     let wait = connection.timeout;
-    let (mut incoming, outgoing) = connection.stream.split();
+    let (incoming, outgoing) = (&mut connection.incoming, &mut connection.outgoing);
     let asker = Asker {
         outgoing,
         wait,
@@ -135,7 +135,7 @@ async fn open_once<E: From<ClientError>>(
         asked,
     };
     let asking = async { asker.ask_all(to_ask).await.map_err(E::from) };
-    let taking = take_replies(&mut incoming, wait, to_answer, &mut each);
+    let taking = take_replies(incoming, wait, to_answer, &mut each);
     let (asked, reports) = tokio::try_join!(asking, taking)?;
     if let Request::Open(open) = asked {
         batch.context = open.context;

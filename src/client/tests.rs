@@ -6,6 +6,7 @@ use std::path::Path;
 
 use nodeseal_wire::message::{Batch, Class, Context, OpenRequest, Outcome};
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
 use tokio::net::UnixListener;
 
 use super::*;
@@ -135,13 +136,22 @@ fn a_peer_that_closes_garbles_or_says_nothing_is_told_apart() {
 }
 
 /// A virtual machine's socket that answers `answer` to `CONNECT` and then is a peer that says hello.
+/// Nothing goes along.
+fn supplies() -> Supplies {
+    let nowhere = Address::Unix("/nowhere".into());
+    Supplies::new(Context::default(), &EgressSettings::default(), &nowhere)
+}
+
 async fn hybrid(answer: &'static str) -> Result<Connection, ClientError> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("vsock");
     let listener = UnixListener::bind(&path).unwrap();
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
-        assert_eq!(read_line(&mut stream).await.unwrap(), "CONNECT 5000\n");
+        assert_eq!(
+            crate::vsock::read_line(&mut stream).await.unwrap(),
+            "CONNECT 5000\n"
+        );
         stream.write_all(answer.as_bytes()).await.unwrap();
         if let Ok(Some(_)) = read_frame(&mut stream).await {
             write_frame(&mut stream, &hello(PROTOCOL), &[])
@@ -206,7 +216,7 @@ fn open_at_echo(
         open_blobs(
             &mut connection,
             "v1",
-            Supplies::new(Context::default(), &EgressSettings::default()),
+            supplies(),
             sources,
             |index, opened| {
                 let outcome = match opened {
@@ -277,13 +287,9 @@ fn a_reply_that_does_not_add_up_ends_the_batch() {
             };
             let mut connection = peer.connect().await;
             let sources = vec![source];
-            open_blobs(
-                &mut connection,
-                "v1",
-                Supplies::new(Context::default(), &EgressSettings::default()),
-                sources,
-                |_, _| Ok::<_, ClientError>(()),
-            )
+            open_blobs(&mut connection, "v1", supplies(), sources, |_, _| {
+                Ok::<_, ClientError>(())
+            })
             .await
             .unwrap_err()
         });
@@ -307,13 +313,9 @@ fn what_the_caller_says_no_to_ends_the_batch() {
             name: None,
         };
         let mut connection = peer.connect().await;
-        open_blobs(
-            &mut connection,
-            "v1",
-            Supplies::new(Context::default(), &EgressSettings::default()),
-            vec![source],
-            |_, _| Err(ClientError::Ended),
-        )
+        open_blobs(&mut connection, "v1", supplies(), vec![source], |_, _| {
+            Err(ClientError::Ended)
+        })
         .await
         .unwrap_err()
     });

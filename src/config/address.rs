@@ -18,6 +18,13 @@ pub enum Address {
         /// The vsock port behind it.
         port: u32,
     },
+    /// vsock, of a Nitro Enclave or any virtual machine: "vsock:CID:PORT".
+    Vsock {
+        /// Context id of the enclave (`nitro-cli describe-enclaves`: EnclaveCID).
+        cid: u32,
+        /// Its port.
+        port: u32,
+    },
 }
 
 impl Address {
@@ -25,6 +32,7 @@ impl Address {
     pub(super) fn resolve(&mut self, base: &Path) {
         match self {
             Self::Unix(path) | Self::Hybrid { path, .. } => *path = base.join(&path),
+            Self::Vsock { .. } => {}
         }
     }
 }
@@ -34,25 +42,30 @@ impl TryFrom<String> for Address {
 
     fn try_from(text: String) -> Result<Self, String> {
         let parsed = match text.split_once(':') {
-            Some(("unix", path)) => Some((path, Self::Unix(path.into()))),
-            Some(("hybrid", rest)) => rest.rsplit_once(':').and_then(|(path, port)| {
-                let port = port.parse().ok()?;
-                Some((
-                    path,
-                    Self::Hybrid {
-                        path: path.into(),
-                        port,
-                    },
-                ))
-            }),
+            Some(("unix", path)) if !path.is_empty() => Some(Self::Unix(path.into())),
+            Some((kind @ ("hybrid" | "vsock"), rest)) => {
+                rest.rsplit_once(':').and_then(|(place, port)| {
+                    let port = port.parse().ok()?;
+                    match kind {
+                        "hybrid" if !place.is_empty() => Some(Self::Hybrid {
+                            path: place.into(),
+                            port,
+                        }),
+                        "vsock" => Some(Self::Vsock {
+                            cid: place.parse().ok()?,
+                            port,
+                        }),
+                        _ => None,
+                    }
+                })
+            }
             _ => None,
         };
-        match parsed {
-            Some((path, address)) if !path.is_empty() => Ok(address),
-            _ => Err(format!(
-                "expected \"unix:PATH\" or \"hybrid:PATH:PORT\", found {text:?}"
-            )),
-        }
+        parsed.ok_or_else(|| {
+            format!(
+                "expected \"unix:PATH\", \"vsock:CID:PORT\" or \"hybrid:PATH:PORT\", found {text:?}"
+            )
+        })
     }
 }
 
@@ -61,6 +74,7 @@ impl fmt::Display for Address {
         match self {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::Hybrid { path, port } => write!(f, "hybrid:{}:{port}", path.display()),
+            Self::Vsock { cid, port } => write!(f, "vsock:{cid}:{port}"),
         }
     }
 }

@@ -28,11 +28,19 @@ fn proxy(port: u16, idle: Duration) -> (Proxy, tempfile::TempDir) {
         ..EgressSettings::default()
     };
     let hosts = Hosts::new(&settings, []);
-    (Proxy::start(&settings, hosts).unwrap(), directory)
+    (
+        Proxy::start(&settings, &Address::Unix("/run/tpm.sock".into()), hosts).unwrap(),
+        directory,
+    )
+}
+
+/// Its unix socket.
+fn socket(proxy: &Proxy) -> &Path {
+    Path::new(proxy.address().strip_prefix("unix:").unwrap())
 }
 
 async fn dial(proxy: &Proxy) -> UnixStream {
-    UnixStream::connect(&proxy.socket).await.unwrap()
+    UnixStream::connect(socket(proxy)).await.unwrap()
 }
 
 /// Asks for `target` and gives the stream after a positive answer.
@@ -215,12 +223,47 @@ fn the_socket_can_be_found_by_who_is_told_and_is_gone_afterwards() {
     run(async {
         let (proxy, directory) = proxy(1, LONG);
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
-        assert_eq!(
-            (mode(&proxy.directory), mode(&proxy.socket)),
-            (0o711, 0o666)
-        );
-        assert_eq!(proxy.address(), format!("unix:{}", proxy.socket.display()));
+        let path = socket(&proxy);
+        let modes = (mode(path.parent().unwrap()), mode(path));
+        assert_eq!(modes, (0o711, 0o666));
         drop(proxy);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    });
+}
+
+#[test]
+fn an_enclave_is_offered_a_port_of_its_parent() {
+    run(async {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let machine = directory.path().join("vm.vsock");
+        let to = Target::parse(&server.local_addr().unwrap().to_string()).unwrap();
+        let settings = EgressSettings {
+            addresses: [(Target::parse("kms.test:443").unwrap(), to)].into(),
+            hosts: vec![Target::parse("kms.test:443").unwrap()],
+            ..EgressSettings::default()
+        };
+        let trusted = Address::Hybrid {
+            path: machine.clone(),
+            port: 5000,
+        };
+        let proxy = Proxy::start(&settings, &trusted, Hosts::new(&settings, [])).unwrap();
+        let port = proxy.address().strip_prefix("vsock:").unwrap();
+        let socket = format!("{}_{port}", machine.display());
+        let mut client = UnixStream::connect(&socket).await.unwrap();
+        let ask = b"CONNECT kms.test:443 HTTP/1.1\r\n\r\nhello";
+        client.write_all(ask).await.unwrap();
+        let mut got = [0; 5];
+        server
+            .accept()
+            .await
+            .unwrap()
+            .0
+            .read_exact(&mut got)
+            .await
+            .unwrap();
+        assert_eq!(&got, b"hello");
+        drop(proxy);
+        assert!(!Path::new(&socket).exists());
     });
 }

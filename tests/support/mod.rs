@@ -92,6 +92,7 @@ impl Bench {
             provider: "test",
             software: "test 1".to_owned(),
             facts: Vec::new(),
+            live: Vec::new,
             attester: None,
         };
         let side = TrustedSide::new(keyring, about, Limits::default());

@@ -35,6 +35,14 @@ pub struct Claims<'b> {
 type Pcrs<'b> = [Option<&'b Pcr>; PCR_COUNT];
 
 impl<'b> Claims<'b> {
+    /// Whether this is what QEMU's `nitro-enclave` machine makes in place of a signed document: 64 zero bytes for the
+    /// certificate, and for the only one above it (hw/virtio/virtio-nsm.c).
+    #[must_use]
+    pub fn is_emulated(&self) -> bool {
+        let nothing = [0; 64];
+        self.certificate == nothing && *self.cabundle == [&nothing[..]]
+    }
+
     /// Reads what a document claims, whatever its algorithm and signature, which nothing is made of: for documents
     /// straight from the device, and for the unsigned ones of QEMU's `nitro-enclave` machine.
     ///

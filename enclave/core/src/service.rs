@@ -54,6 +54,8 @@ pub struct About {
     pub software: String,
     /// Protections in force.
     pub facts: Vec<Fact>,
+    /// Figures of the moment, told after the protections.
+    pub live: fn() -> Vec<Fact>,
     /// What proves what it runs, where there is such a thing.
     pub attester: Option<Arc<dyn Attester>>,
 }
@@ -239,7 +241,7 @@ impl TrustedSide {
             data_keys_held: data_keys as u64,
             opened: self.opened.load(Relaxed),
             refused: self.refused.load(Relaxed),
-            facts: self.about.facts.clone(),
+            facts: [self.about.facts.clone(), (self.about.live)()].concat(),
         }
     }
 

@@ -201,6 +201,7 @@ fn side_with(limits: Limits) -> (Arc<TrustedSide>, Arc<Open>) {
         provider: "test",
         software: "test 1".into(),
         facts: Vec::new(),
+        live: Vec::new,
         attester: Some(Arc::new(Echo)),
     };
     let side = TrustedSide::new(Keyring::new(vec![service.clone()]), about, limits);

@@ -99,7 +99,7 @@ pub async fn keep(nsm: Arc<dyn Nsm>) {
     }
 }
 
-/// Time a clock shows. The two that are read always exist, and none is before its start.
+/// Time a clock shows. Those that are read always exist, and none is before its start.
 fn read(clock: ClockId) -> Duration {
     let time = clock_gettime(clock);
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
@@ -118,6 +118,12 @@ fn set(time: Duration) -> io::Result<()> {
 #[must_use]
 pub fn since_boot() -> Duration {
     read(ClockId::Boottime)
+}
+
+/// Processor time this process has taken.
+#[must_use]
+pub fn processor() -> Duration {
+    read(ClockId::ProcessCPUTime)
 }
 
 #[cfg(test)]

@@ -88,22 +88,28 @@ async fn run(
     config.aws_kms.dial = Arc::new(Parent { cid: parent });
     let attester = Arc::new(NsmAttester(Arc::clone(&nsm)));
     let services = AwsKms::new(config.aws_kms, Some(attester.clone()))?;
-    let facts = facts(nsm.as_ref())?;
-    for Fact { name, value } in &facts {
-        tracing::info!("{name}: {value}");
-    }
-    let about = About {
-        provider: "nitro-enclave",
-        software: concat!("nodeseal-nitro ", env!("CARGO_PKG_VERSION")).to_owned(),
-        facts,
-        attester: Some(attester),
-    };
-    let side = TrustedSide::new(Keyring::new(vec![Arc::new(services)]), about, config.limits);
+    let mut facts = facts(nsm.as_ref())?;
     let listen = |source| ServeError::Listen {
         port: config.port,
         source,
     };
     let listener = vsock::listen(config.port).map_err(listen)?;
+    // Clients wait in the socket's queue for what little remains.
+    let ready = clock::since_boot();
+    facts.push(milliseconds("boot-ms", ready));
+    facts.push(milliseconds("ours-ms", ready.saturating_sub(started)));
+    for Fact { name, value } in facts.iter().chain(&live()) {
+        tracing::info!("{name}: {value}");
+    }
+    tracing::info!(port = config.port, "ready");
+    let about = About {
+        provider: "nitro-enclave",
+        software: concat!("nodeseal-nitro ", env!("CARGO_PKG_VERSION")).to_owned(),
+        facts,
+        live,
+        attester: Some(attester),
+    };
+    let side = TrustedSide::new(Keyring::new(vec![Arc::new(services)]), about, config.limits);
     tokio::spawn(async {
         match heartbeat::send(vsock::connect(PARENT_CID, heartbeat::PORT)).await {
             Ok(()) => tracing::info!("the parent knows that the enclave is up"),
@@ -114,14 +120,6 @@ async fn run(
     if let Some(port) = config.log_port {
         tokio::spawn(async move { log.forward(|| vsock::connect(parent, port)).await });
     }
-    let ready = clock::since_boot();
-    tracing::info!(
-        port = config.port,
-        boot_ms = ready.as_millis(),
-        ours_ms = ready.saturating_sub(started).as_millis(),
-        "ready; {}",
-        used()
-    );
     let accept = async || Ok(listener.accept().await?.0);
     accept_clients(config.connections, accept, |stream| {
         client(Arc::clone(&side), stream)
@@ -133,7 +131,6 @@ async fn client(side: Arc<TrustedSide>, stream: VsockStream) {
     if let Err(error) = side.serve(stream).await {
         tracing::info!(%error, "a connection ended early");
     }
-    tracing::debug!("a client is gone; {}", used());
 }
 
 fn facts(nsm: &dyn Nsm) -> Result<Vec<Fact>, AttestError> {
@@ -150,15 +147,27 @@ fn facts(nsm: &dyn Nsm) -> Result<Vec<Fact>, AttestError> {
     Ok(facts)
 }
 
-/// Memory the process has in use, in kibibytes, and processor time it has taken, in milliseconds, as proc(5) has them.
-fn used() -> String {
-    let kib = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let kib = kib.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let ns = fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
-    let ns = ns.split(' ').next().and_then(|ns| ns.parse::<u64>().ok());
-    format!(
-        "resident {}, main thread {} ms",
-        kib.map_or("unknown", str::trim),
-        ns.unwrap_or_default() / 1_000_000
-    )
+fn milliseconds(name: &str, time: Duration) -> Fact {
+    Fact {
+        name: name.to_owned(),
+        value: time.as_millis().to_string(),
+    }
+}
+
+/// Memory the process has in use, now and at most so far (proc(5): `VmRSS`, `VmHWM`), and processor time it has taken.
+fn live() -> Vec<Fact> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let field = |name: &str, line: &str| {
+        let kib = status.lines().find_map(|text| text.strip_prefix(line))?;
+        Some(Fact {
+            name: name.to_owned(),
+            value: kib.trim().trim_end_matches(" kB").to_owned(),
+        })
+    };
+    let memory = [
+        field("resident-kib", "VmRSS:"),
+        field("resident-peak-kib", "VmHWM:"),
+    ];
+    let taken = milliseconds("cpu-ms", clock::processor());
+    memory.into_iter().flatten().chain([taken]).collect()
 }

@@ -124,6 +124,7 @@ async fn run(
             provider: "tpm",
             software: concat!("nodeseal-tpm ", env!("CARGO_PKG_VERSION")).to_owned(),
             facts,
+            live: Vec::new,
             attester: None,
         },
         Limits::default(),

@@ -43,6 +43,10 @@ pub struct Arguments {
     /// Instead: the root certificate (PEM) of genuine documents, to serve real enclaves
     #[arg(long, value_name = "FILE", conflicts_with = "root")]
     attestation_root: Option<PathBuf>,
+    /// DANGEROUS: also take unsigned attestation documents, as QEMU's nitro-enclave machine makes them. Anybody can
+    /// write one. For tests of an image that is booted in QEMU
+    #[arg(long)]
+    accept_unsigned_emulator_documents: bool,
     /// Directory of the TLS authority (tls-ca.pem, tls-ca.key), made if missing [default: STATE]
     #[arg(long, value_name = "DIRECTORY")]
     tls: Option<PathBuf>,
@@ -91,6 +95,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         region: arguments.region,
         account: arguments.account,
         attestation_root,
+        accept_unsigned_emulator_documents: arguments.accept_unsigned_emulator_documents,
         credentials: CredentialDirectory::at(&credentials)?,
         trail: arguments.trail,
         cms: match arguments.cms {
@@ -100,6 +105,11 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         },
         clock,
     })?);
+    if arguments.accept_unsigned_emulator_documents {
+        tracing::warn!(
+            "UNSIGNED ATTESTATION DOCUMENTS ARE ACCEPTED: whoever can write one is any enclave it likes"
+        );
+    }
     let server = Server::bind(kms.clone(), arguments.listen, authority, names).await?;
     let admin = Listener::bind(&arguments.admin).await?;
     ready(&serde_json::json!({
@@ -108,6 +118,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         "ca": tls.join("tls-ca.pem"),
         "credentials": credentials,
         "region": kms.region(),
+        "accepts_unsigned_emulator_documents": arguments.accept_unsigned_emulator_documents,
         "trail": kms.trail_path(),
     }))?;
     tokio::select! {

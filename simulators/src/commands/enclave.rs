@@ -52,6 +52,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         endpoints: BTreeMap::from_iter(arguments.kms_endpoint),
         deadline: Duration::from_secs(arguments.deadline),
         attempt: Duration::from_secs(arguments.attempt),
+        dial: arguments.listen.dial(),
         ..AwsKmsConfig::default()
     };
     if !arguments.kms_ca.is_empty() {

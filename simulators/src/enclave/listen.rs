@@ -2,8 +2,10 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use nodeseal_core::tunnel::{Dial, Dialled, Sockets, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
@@ -38,6 +40,35 @@ impl std::str::FromStr for EnclaveAddress {
             _ => None,
         };
         parsed.ok_or_else(|| format!("expected unix:PATH or hybrid:PATH:PORT, found {text:?}"))
+    }
+}
+
+impl EnclaveAddress {
+    /// How an enclave there reaches the agent's proxy.
+    #[must_use]
+    pub fn dial(&self) -> Arc<dyn Dial> {
+        match self {
+            Self::Unix(_) => Arc::new(Sockets),
+            Self::Hybrid(path, _) => Arc::new(Host(path.clone())),
+        }
+    }
+}
+
+/// Ports of the host, which are unix sockets beside the machine's: `PATH_PORT`.
+#[derive(Debug)]
+struct Host(PathBuf);
+
+impl Dial for Host {
+    fn forms(&self) -> &'static str {
+        "vsock:PORT"
+    }
+
+    fn dial(&self, address: &str) -> Option<Dialled> {
+        let port: u32 = address.strip_prefix("vsock:")?.parse().ok()?;
+        let path = format!("{}_{port}", self.0.display());
+        Some(Box::pin(async move {
+            Ok(Box::new(UnixStream::connect(path).await?) as Box<dyn Stream>)
+        }))
     }
 }
 

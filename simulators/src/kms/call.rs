@@ -53,7 +53,7 @@ impl Call<'_> {
             action,
             key: Some((arn, &key.policy)),
             context,
-            recipient: recipient.map(|recipient| &recipient.verified),
+            recipient: recipient.map(|recipient| &recipient.claims),
         })
     }
 
@@ -67,7 +67,7 @@ impl Call<'_> {
             action,
             key: None,
             context: &EncryptionContext::new(),
-            recipient: recipient.map(|recipient| &recipient.verified),
+            recipient: recipient.map(|recipient| &recipient.claims),
         })
     }
 
@@ -95,9 +95,7 @@ impl Call<'_> {
         &self,
         document: Option<&'b Vec<u8>>,
     ) -> ApiResult<Option<Recipient<'b>>> {
-        let verify = |document: &'b Vec<u8>| {
-            Recipient::verify(document, &self.kms.attestation_root, self.now)
-        };
+        let verify = |document: &'b Vec<u8>| Recipient::verify(document, &self.kms.proof, self.now);
         document.map(verify).transpose()
     }
 

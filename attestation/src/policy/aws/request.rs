@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::caller::Caller;
 use super::statement::Policy;
 use crate::hex;
-use crate::nitro::{Form, Verified};
+use crate::nitro::{Claims, Form, Verified};
 
 /// A request to KMS. Keys that are not set are absent.
 #[derive(Clone, Debug)]
@@ -83,8 +83,13 @@ impl Request {
     /// Sets the keys of the attestation document that the request carries (`Recipient`). Those of enclaves and of
     /// NitroTPM are apart: neither document sets the other's.
     #[must_use]
-    pub fn attested(mut self, document: &Verified<'_>) -> Self {
-        let document = document.document();
+    pub fn attested(self, document: &Verified<'_>) -> Self {
+        self.dangerously_attested(document.document())
+    }
+
+    /// The same for a document whose signature nobody verified, such as those of QEMU's `nitro-enclave` machine.
+    #[must_use]
+    pub fn dangerously_attested(mut self, document: &Claims<'_>) -> Self {
         for (index, value) in document.pcrs() {
             let value = hex::encode(value);
             self = match document.form() {

@@ -85,6 +85,16 @@ pub enum AwsKmsConfigError {
 }
 
 impl AwsKmsConfig {
+    /// Whether a key service can be made of it.
+    ///
+    /// # Errors
+    /// Names what cannot be used.
+    pub fn check(&self) -> Result<(), AwsKmsConfigError> {
+        self.check_endpoints()?;
+        self.allowed()?;
+        self.tls().map(drop)
+    }
+
     /// TLS to KMS.
     pub(super) fn tls(&self) -> Result<ClientConfig, AwsKmsConfigError> {
         Ok(self.roots.client(&self.clock)?)
