@@ -13,6 +13,7 @@ use memchr::memmem;
 use nodeseal_wire::message::{AwsCredentials, Refusal};
 
 use crate::egress::Target;
+use crate::supplies::said;
 
 /// Longest that the whole chain may take. The metadata service, where there is none, is given up within seconds.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -136,9 +137,7 @@ pub fn region_of(arn: &str) -> Option<&str> {
 /// Whether newer credentials may turn the refusal into a success.
 #[must_use]
 pub fn credentials_expired(refusal: &Refusal) -> bool {
-    // Where several ways failed, each is told in the message with its code.
-    refusal.code == EXPIRED
-        || (refusal.code == "no-way-opened" && refusal.message.contains(&format!("({EXPIRED})")))
+    said(refusal, EXPIRED)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use nodeseal_wire::message::WaySpec;
 use serde::Deserialize;
 
 use crate::audit::AuditSettings;
+use crate::azure::{self, Identity};
 use crate::egress::EgressSettings;
 use crate::run::RunSettings;
 
@@ -51,6 +52,12 @@ pub struct Config {
     /// Where every open, refusal, seal and generate is recorded.
     #[serde(default)]
     pub audit: AuditSettings,
+    /// As whom Azure's vaults are asked.
+    #[serde(default, rename = "azure")]
+    pub identities: Vec<Identity>,
+    /// Where an Azure host gives the certificates of its processor.
+    #[serde(default = "default_amd_certification")]
+    pub amd_certification: String,
     /// How the trusted side gets out to key management services.
     #[serde(default)]
     pub egress: EgressSettings,
@@ -68,6 +75,9 @@ pub struct Trusted {
     /// How long one answer may take: key management services and TPMs are slow.
     #[serde(default = "one_minute", deserialize_with = "duration::deserialize")]
     pub timeout: Duration,
+    /// How long a key service that is too busy is asked again.
+    #[serde(default = "ten_minutes", deserialize_with = "duration::deserialize")]
+    pub patience: Duration,
 }
 
 #[derive(Debug, Deserialize)]
@@ -83,6 +93,8 @@ enum LockEntry {
     // Braces, because serde refuses unknown fields of struct variants only.
     Tpm {},
     AwsKms { key: String, attested: bool },
+    AzureUnwrap { key: String },
+    AzureRelease { key: String, attestation: String },
 }
 
 /// The configuration cannot be used.
@@ -149,6 +161,9 @@ impl Config {
         config.trusted.address.resolve(base);
         config.audit.resolve(base);
         config.egress.resolve(base);
+        for identity in &mut config.identities {
+            identity.resolve(base);
+        }
         for entry in &mut config.entries {
             entry.resolve(base, &config.keys);
         }
@@ -175,6 +190,7 @@ impl Config {
                 return Err(format!("two keys have the name {:?}", entry.name));
             }
         }
+        azure::check_identities(&self.identities)?;
         let on_stdin = |entry: &&KeyEntry| matches!(entry.deliver, Deliver::Stdin);
         if let [first, second, ..] = self.entries.iter().filter(on_stdin).collect::<Vec<_>>()[..] {
             return Err(format!(
@@ -193,6 +209,11 @@ impl Config {
             LockEntry::AwsKms { key, attested } => LockSpec::AwsKms {
                 key: key.clone(),
                 attested: *attested,
+            },
+            LockEntry::AzureUnwrap { key } => LockSpec::AzureUnwrap { key: key.clone() },
+            LockEntry::AzureRelease { key, attestation } => LockSpec::AzureRelease {
+                key: key.clone(),
+                attestation: attestation.clone(),
             },
         };
         let way = |way: &Way| WaySpec {
@@ -230,20 +251,42 @@ impl Way {
             .iter()
             .any(|lock| matches!(lock, LockEntry::Tpm {}));
         for lock in &self.locks {
-            let LockEntry::AwsKms { key, attested } = lock else {
-                continue;
-            };
-            if key.is_empty() || key.len() > MAX_KEY_ID {
-                return Err(format!("way {:?}: aws-kms key is not an ARN", self.label));
-            }
-            if !attested && !has_tpm {
-                return Err(format!(
-                    "way {:?}: an aws-kms lock without attestation needs a tpm lock beside it",
-                    self.label
-                ));
-            }
+            lock.check(has_tpm)
+                .map_err(|problem| format!("way {:?}: {problem}", self.label))?;
         }
         Ok(())
+    }
+}
+
+impl LockEntry {
+    fn check(&self, has_tpm: bool) -> Result<(), String> {
+        match self {
+            Self::Tpm {} => Ok(()),
+            Self::AwsKms { key, .. } if key.is_empty() || key.len() > MAX_KEY_ID => {
+                Err("aws-kms key is not an ARN".to_owned())
+            }
+            Self::AwsKms {
+                attested: false, ..
+            } if !has_tpm => {
+                Err("an aws-kms lock without attestation needs a tpm lock beside it".to_owned())
+            }
+            Self::AwsKms { .. } => Ok(()),
+            Self::AzureUnwrap { key } => {
+                azure::check_key(key)?;
+                match has_tpm {
+                    true => Ok(()),
+                    false => Err(
+                        "an azure-unwrap lock opens for whoever has the identity, whatever software that runs: it needs \
+                         a tpm lock beside it"
+                            .to_owned(),
+                    ),
+                }
+            }
+            Self::AzureRelease { key, attestation } => {
+                azure::check_key(key)?;
+                azure::check_service(attestation)
+            }
+        }
     }
 }
 
@@ -260,6 +303,14 @@ fn default_keys() -> PathBuf {
 
 fn five_seconds() -> Duration {
     Duration::from_secs(5)
+}
+
+fn default_amd_certification() -> String {
+    azure::AMD_CERTIFICATION.to_owned()
+}
+
+fn ten_minutes() -> Duration {
+    Duration::from_secs(600)
 }
 
 fn one_minute() -> Duration {

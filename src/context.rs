@@ -43,11 +43,7 @@ pub fn gather(config: &Config) -> Result<Supplies, ContextError> {
         policies,
         ..Context::default()
     };
-    Ok(Supplies::new(
-        context,
-        &config.egress,
-        &config.trusted.address,
-    ))
+    Ok(Supplies::new(context, config))
 }
 
 fn read_policies(directory: &Path) -> Result<Vec<SignedPolicy>, ContextError> {

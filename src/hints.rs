@@ -1,6 +1,7 @@
 //! What to try, for each reason that has a known cure. Codes are listed in docs/cli.md.
 
 mod aws;
+mod azure;
 
 /// The advice for a reason.
 #[must_use]
@@ -8,6 +9,7 @@ pub fn hint(code: &str) -> Option<&'static str> {
     HINTS
         .iter()
         .chain(aws::HINTS)
+        .chain(azure::HINTS)
         .find(|(known, _)| *known == code)
         .map(|(_, hint)| *hint)
 }
@@ -231,7 +233,7 @@ mod tests {
     #[test]
     fn every_reason_has_one_hint_and_the_reference_lists_it() {
         let manual = include_str!("../docs/cli.md");
-        let all = || HINTS.iter().chain(aws::HINTS);
+        let all = || HINTS.iter().chain(aws::HINTS).chain(azure::HINTS);
         for (index, (code, _)) in all().enumerate() {
             let again = all().skip(index + 1).any(|(later, _)| later == code);
             assert!(!again, "{code} is there twice");

@@ -5,6 +5,7 @@
 
 mod audit;
 mod aws;
+mod azure;
 mod cli;
 mod client;
 mod commands;

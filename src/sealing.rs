@@ -4,17 +4,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use nodeseal_memory::Secret;
 use nodeseal_wire::blob::Blob;
-use nodeseal_wire::lock::LockSpec;
 use nodeseal_wire::message::{
     DataKeyReport, DataKeySource, NewKey, Outcome, Refusal, Reply, Request, SealRequest,
 };
 
-use crate::aws::credentials_expired;
 use crate::client::{ClientError, Connection};
 use crate::config::Config;
 use crate::failure::Failure;
-use crate::report::warn;
-use crate::supplies::Supplies;
+use crate::supplies::{Supplies, named_by};
 
 /// Bytes of new blobs, as far as they can be foretold, in one request. Its reply, and the locked memory for both, stay
 /// far below their limits (4 MiB frame; 8 MiB `RLIMIT_MEMLOCK` of an ordinary user).
@@ -46,19 +43,6 @@ pub trait Planned {
     /// # Errors
     /// When they cannot be had.
     fn fill(&self, place: &mut [u8]) -> Result<(), Failure>;
-}
-
-/// The ARNs new ways name, separated by spaces.
-fn kms_keys_of(data_key: &DataKeySource) -> String {
-    let DataKeySource::New(ways) = data_key else {
-        return String::new();
-    };
-    let locks = ways.iter().flat_map(|way| &way.locks);
-    let keys = locks.filter_map(|lock| match lock {
-        LockSpec::AwsKms { key, .. } => Some(key.as_str()),
-        LockSpec::Tpm => None,
-    });
-    keys.collect::<Vec<_>>().join(" ")
 }
 
 impl<'c> Sealer<'c> {
@@ -127,8 +111,8 @@ impl<'c> Sealer<'c> {
         }
         if let Request::Seal(request) = &mut self.request {
             request.keys = planned.iter().map(Planned::new_key).collect();
-            // Keys of AWS KMS are named by new ways, by the blob that is joined, and by blobs that are sealed again.
-            let ways = kms_keys_of(&request.data_key);
+            // Keys of key services are named by new ways, by the blob that is joined, and by blobs that are sealed again.
+            let ways = named_by(&request.data_key);
             self.supplies
                 .complete(&mut request.context, ways.as_bytes())
                 .await;
@@ -141,15 +125,7 @@ impl<'c> Sealer<'c> {
             }
         }
         let mut sealed = self.request_once(payload.expose(), planned.len()).await;
-        let expired = match &sealed {
-            Ok(sealed) => sealed
-                .iter()
-                .filter_map(|sealed| sealed.as_ref().err())
-                .any(credentials_expired),
-            Err(ClientError::Refused(refusal)) => credentials_expired(refusal),
-            Err(_) => false,
-        };
-        if expired && self.renew().await {
+        while self.cured(&sealed).await {
             sealed = self.request_once(payload.expose(), planned.len()).await;
         }
         drop(payload);
@@ -172,16 +148,21 @@ impl<'c> Sealer<'c> {
         self.blobs(reply, expected).ok_or(unfit)
     }
 
-    /// Gets newer credentials, if there are any.
-    async fn renew(&mut self) -> bool {
-        match (self.supplies.renewed().await, &mut self.request) {
-            (Ok(credentials), Request::Seal(request)) => {
-                request.context.aws = Some(credentials);
-                true
-            }
-            (Err(error), _) => {
-                warn(&format!("warning: {error}"));
-                false
+    /// Whether asking again makes sense: something was refused for which there was a cure.
+    async fn cured(&mut self, sealed: &Result<Vec<Result<Vec<u8>, Refusal>>, ClientError>) -> bool {
+        let curable = self.supplies.curable_now();
+        let refusals: Vec<&Refusal> = match sealed {
+            Ok(sealed) => sealed
+                .iter()
+                .filter_map(|sealed| sealed.as_ref().err())
+                .filter(|refusal| curable(refusal))
+                .collect(),
+            Err(ClientError::Refused(refusal)) if curable(refusal) => vec![refusal],
+            Err(_) => Vec::new(),
+        };
+        match &mut self.request {
+            Request::Seal(request) if !refusals.is_empty() => {
+                self.supplies.cure(&mut request.context, &refusals).await
             }
             _ => false,
         }

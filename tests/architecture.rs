@@ -14,26 +14,28 @@ use serde_json::Value;
 const MAY_USE: &str = "
 nodeseal: nodeseal-attestation nodeseal-memory nodeseal-wire
 nodeseal-attestation:
+nodeseal-azure: nodeseal-attestation nodeseal-core nodeseal-memory nodeseal-wire
 nodeseal-core: nodeseal-attestation nodeseal-memory nodeseal-wire
 nodeseal-harness:
 nodeseal-memory:
 nodeseal-nitro: nodeseal-attestation nodeseal-core nodeseal-memory nodeseal-wire
 nodeseal-sim: nodeseal-attestation nodeseal-core nodeseal-memory nodeseal-wire
-nodeseal-tpm: nodeseal-attestation nodeseal-core nodeseal-memory nodeseal-wire
+nodeseal-tpm: nodeseal-attestation nodeseal-azure nodeseal-core nodeseal-memory nodeseal-wire
 nodeseal-wire: nodeseal-memory
 ";
 
 /// What must not be linked, through whomever it comes: the untrusted side has no code that opens a blob, each binary
 /// links only the hardware it is for, verification knows no network, and shipped code has one crypto provider.
 const MUST_NOT_LINK: &str = "
-nodeseal: nodeseal-core nodeseal-sim nodeseal-harness tss-esapi aws-nitro-enclaves-nsm-api ring openssl-sys rsa
+nodeseal: nodeseal-azure nodeseal-core nodeseal-sim nodeseal-harness tss-esapi aws-nitro-enclaves-nsm-api ring openssl-sys rsa
 nodeseal-tpm: nodeseal-sim nodeseal-harness nodeseal-nitro aws-nitro-enclaves-nsm-api ring openssl-sys rsa
-nodeseal-nitro: nodeseal-sim nodeseal-harness nodeseal-tpm tss-esapi ring openssl-sys rsa
+nodeseal-nitro: nodeseal-azure azure_core nodeseal-sim nodeseal-harness nodeseal-tpm tss-esapi ring openssl-sys rsa
 nodeseal-attestation: tokio hyper socket2 nodeseal-memory ring openssl-sys rsa
 ";
 
 /// The only files that look inside a secret, and what for.
 const EXPOSES: &str = "
+enclave/azure/src/wrap.rs: a lock's new secret, to be encrypted to a vault's key
 enclave/core/src/aws/cms/mod.rs: the content key of a KMS answer
 enclave/core/src/aws/recipient.rs: the private key a KMS answer is encrypted to
 enclave/core/src/crypto.rs: key derivation and AES-256-GCM

@@ -141,7 +141,7 @@ impl World {
                 expires: None,
             }),
             egress: Some(format!("unix:{}", self.at("egress").display())),
-            policies: Vec::new(),
+            ..Context::default()
         }
     }
 

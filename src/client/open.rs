@@ -12,8 +12,6 @@ use tokio::sync::mpsc;
 
 use super::read::{Chunk, start_reading};
 use super::{ClientError, Connection, receive, send};
-use crate::aws::credentials_expired;
-use crate::report::warn;
 use crate::supplies::Supplies;
 
 /// Requests on their way at the same time, beside what is read ahead.
@@ -53,51 +51,44 @@ pub async fn open_blobs<E: From<ClientError>>(
         context: supplies.take(),
         supplies,
     };
-    let sources = sources.into();
-    // Blobs for which the credentials were too old.
-    let mut again = Vec::new();
-    let mut reports = open_once(
-        connection,
-        &mut batch,
-        &sources,
-        |index, opened| match opened {
-            Err(refusal) if credentials_expired(&refusal) => {
-                again.push((index, refusal));
-                Ok(())
+    let all: Arc<[BlobSource]> = sources.into();
+    let mut sources = Arc::clone(&all);
+    let mut places: Vec<usize> = (0..all.len()).collect();
+    let mut reports = Vec::new();
+    loop {
+        // Blobs whose refusal may have a cure: newer credentials, or time.
+        let mut again = Vec::new();
+        let curable = batch.supplies.curable_now();
+        let more = open_once(connection, &mut batch, &sources, |index, opened| {
+            let Some(place) = places.get(index) else {
+                return Ok(());
+            };
+            match opened {
+                Err(refusal) if curable(&refusal) => {
+                    again.push((*place, refusal));
+                    Ok(())
+                }
+                opened => each(*place, opened),
             }
-            opened => each(index, opened),
-        },
-    )
-    .await?;
-    if again.is_empty() {
-        return Ok(reports);
-    }
-    // Renewed once. What is refused then is refused.
-    match batch.supplies.renewed().await {
-        Ok(credentials) => batch.context.aws = Some(credentials),
-        Err(error) => {
-            warn(&format!("warning: {error}"));
-            for (index, refusal) in again {
-                each(index, Err(refusal))?;
+        });
+        reports.extend(more.await?);
+        if again.is_empty() {
+            return Ok(reports);
+        }
+        let refusals: Vec<&Refusal> = again.iter().map(|(_, refusal)| refusal).collect();
+        let Batch {
+            context, supplies, ..
+        } = &mut batch;
+        if !supplies.cure(context, &refusals).await {
+            for (place, refusal) in again {
+                each(place, Err(refusal))?;
             }
             return Ok(reports);
         }
+        places = again.into_iter().map(|(place, _)| place).collect();
+        let these = places.iter().filter_map(|place| all.get(*place));
+        sources = these.cloned().collect();
     }
-    let places: Vec<usize> = again.into_iter().map(|(index, _)| index).collect();
-    let sources = places.iter().filter_map(|index| sources.get(*index));
-    let sources: Arc<[BlobSource]> = sources.cloned().collect();
-    let more = open_once(
-        connection,
-        &mut batch,
-        &sources,
-        |index, opened| match places.get(index) {
-            Some(place) => each(*place, opened),
-            None => Ok(()),
-        },
-    )
-    .await?;
-    reports.extend(more);
-    Ok(reports)
 }
 
 /// What is the same for every request of a batch.

@@ -10,8 +10,13 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::UnixListener;
 
 use super::*;
-use crate::egress::EgressSettings;
 use crate::supplies::Supplies;
+
+/// Nothing but the defaults.
+fn supplies() -> Supplies {
+    let config = "node = 'n'\n[trusted]\naddress = 'unix:/nowhere'\n";
+    Supplies::new(Context::default(), &toml::from_str(config).unwrap())
+}
 
 fn run<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -134,6 +134,17 @@ fn lock_json(lock: &Lock) -> Value {
             "attested": kms.attested,
             "ciphertext": hex(&kms.ciphertext),
         }),
+        Lock::AzureUnwrap(vault) => json!({
+            "kind": lock.kind(),
+            "key": vault.key,
+            "ciphertext": hex(&vault.ciphertext),
+        }),
+        Lock::AzureRelease(vault) => json!({
+            "kind": lock.kind(),
+            "key": vault.key,
+            "attestation": vault.attestation,
+            "ciphertext": hex(&vault.ciphertext),
+        }),
     }
 }
 
@@ -164,5 +175,10 @@ fn lock_text(lock: &Lock) -> String {
             };
             format!("aws-kms {} ({attested})", kms.key)
         }
+        Lock::AzureUnwrap(vault) => format!("azure-unwrap {}", vault.key),
+        Lock::AzureRelease(vault) => format!(
+            "azure-release {} (attested by {})",
+            vault.key, vault.attestation
+        ),
     }
 }

@@ -96,10 +96,10 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// Those of the configuration and the endpoints of `keys`, ARNs of KMS keys.
-    pub fn new<'k>(settings: &EgressSettings, keys: impl IntoIterator<Item = &'k str>) -> Self {
+    /// Those of the configuration and these targets of key services.
+    pub fn new(settings: &EgressSettings, targets: impl IntoIterator<Item = Target>) -> Self {
         let mut allowed: BTreeSet<Target> = settings.hosts.iter().cloned().collect();
-        allowed.extend(keys.into_iter().filter_map(Target::of_kms_key));
+        allowed.extend(targets);
         // Whoever says where a host is wants it to be reached.
         allowed.extend(settings.addresses.keys().cloned());
         Self {
@@ -181,7 +181,10 @@ mod tests {
             .into(),
             ..EgressSettings::default()
         };
-        let hosts = Hosts::new(&settings, ["arn:aws:kms:us-east-1:1:key/1"]);
+        let hosts = Hosts::new(
+            &settings,
+            Target::of_kms_key("arn:aws:kms:us-east-1:1:key/1"),
+        );
         for (asked, reached) in [
             ("vault.example:8443", Some("vault.example:8443")),
             ("VAULT.example:8443", Some("vault.example:8443")),

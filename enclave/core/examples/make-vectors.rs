@@ -13,7 +13,9 @@ use nodeseal_core::refusal::refuse;
 use nodeseal_core::seal::{ContentKey, NewBlob, seal};
 use nodeseal_memory::Secret;
 use nodeseal_wire::header::{KeyType, Release};
-use nodeseal_wire::lock::{AwsKmsLock, Lock, LockSpec, PcrBank, PolicySigner, TpmLock};
+use nodeseal_wire::lock::{
+    AwsKmsLock, AzureReleaseLock, AzureUnwrapLock, Lock, LockSpec, PcrBank, PolicySigner, TpmLock,
+};
 use nodeseal_wire::message::{Class, Context, Refusal, WaySpec};
 
 /// Makes locks with invented data and remembers their secrets.
@@ -53,6 +55,15 @@ impl KeyService for Remembering {
                 attested: *attested,
                 ciphertext: vec![0xc1; 184],
             }),
+            LockSpec::AzureUnwrap { key } => Lock::AzureUnwrap(AzureUnwrapLock {
+                key: key.clone(),
+                ciphertext: vec![0xc2; 256],
+            }),
+            LockSpec::AzureRelease { key, attestation } => Lock::AzureRelease(AzureReleaseLock {
+                key: key.clone(),
+                attestation: attestation.clone(),
+                ciphertext: vec![0xc3; 384],
+            }),
         };
         Box::pin(async move {
             Ok(NewLock {
@@ -80,6 +91,23 @@ fn kms(region: &str, attested: bool) -> LockSpec {
     LockSpec::AwsKms {
         key: format!("arn:aws:kms:{region}:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"),
         attested,
+    }
+}
+
+/// A version of a key, as Key Vault names it.
+const VAULT_KEY: &str =
+    "https://example.vault.azure.net/keys/node/0123456789abcdef0123456789abcdef";
+
+fn unwrap() -> LockSpec {
+    LockSpec::AzureUnwrap {
+        key: VAULT_KEY.to_owned(),
+    }
+}
+
+fn release() -> LockSpec {
+    LockSpec::AzureRelease {
+        key: VAULT_KEY.to_owned(),
+        attestation: "https://sharedweu.weu.attest.azure.net".to_owned(),
     }
 }
 
@@ -122,6 +150,14 @@ fn main() {
             "bls12-381",
             KeyType::Bls12381,
             vec![way("kms", vec![kms("eu-west-1", true)])],
+        ),
+        (
+            "two ways of Azure Key Vault",
+            KeyType::Secp256k1,
+            vec![
+                way("unwrap", vec![LockSpec::Tpm, unwrap()]),
+                way("release", vec![release(), LockSpec::Tpm]),
+            ],
         ),
     ];
     let vectors: Vec<String> = cases

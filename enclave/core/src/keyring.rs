@@ -184,13 +184,9 @@ impl Keyring {
 
     fn service_making(&self, spec: &LockSpec) -> Result<&dyn KeyService, Refusal> {
         let found = self.services.iter().find(|service| service.makes(spec));
-        found.map(Arc::as_ref).ok_or_else(|| {
-            let kind = match spec {
-                LockSpec::Tpm => "tpm",
-                LockSpec::AwsKms { .. } => "aws-kms",
-            };
-            unknown_lock(kind)
-        })
+        found
+            .map(Arc::as_ref)
+            .ok_or_else(|| unknown_lock(spec.kind()))
     }
 
     fn service_opening(&self, lock: &Lock) -> Result<&dyn KeyService, Refusal> {

@@ -1,6 +1,7 @@
 //! Configuration of nodeseal-tpm: one TOML file, every field typed, unknown ones refused, paths relative to the file.
 
 mod accounts;
+mod azure;
 mod signer;
 
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::time::Duration;
 use nodeseal_wire::lock::{PcrBank, PolicySigner};
 use serde::Deserialize;
 
+use nodeseal_azure::AzureConfig;
 use nodeseal_core::aws::{AwsKmsConfig, AwsKmsSection};
 
 use crate::lock::SealTo;
@@ -16,6 +18,7 @@ use crate::tcti::{Tcti, TctiError};
 use crate::tpm::PcrSelection;
 
 pub use accounts::Account;
+use azure::AzureSection;
 
 /// PCRs new blobs are sealed to when the configuration names none; docs/tpm.md says why these.
 const DEFAULT_PCRS: [u8; 3] = [7, 11, 12];
@@ -45,6 +48,8 @@ pub struct Config {
     pub seal_to: SealTo,
     /// AWS KMS, for ways that need it beside the TPM.
     pub aws_kms: Option<AwsKmsConfig>,
+    /// Azure Key Vault.
+    pub azure: Option<AzureConfig>,
     /// Longest wait for one operation of the TPM.
     pub tpm_timeout: Duration,
     /// Filter of log lines, as tracing-subscriber has it: "info", "nodeseal_tpm=debug".
@@ -109,6 +114,7 @@ struct File {
     pcrs: Pcrs,
     signer: Option<Signer>,
     aws_kms: Option<AwsKmsSection>,
+    azure: Option<AzureSection>,
     #[serde(default = "default_timeout")]
     tpm_timeout_s: u16,
     #[serde(default = "default_log")]
@@ -235,9 +241,15 @@ impl File {
             .map(|section| section.checked(beside))
             .transpose()
             .map_err(|problem| wrong("aws_kms", problem))?;
+        let azure = self
+            .azure
+            .map(|section| section.checked(beside))
+            .transpose()
+            .map_err(|problem| wrong("azure", problem))?;
         Ok(Config {
             tcti,
             aws_kms,
+            azure,
             enrolment: beside.join(self.enrolment),
             socket: beside.join(self.socket),
             socket_mode,

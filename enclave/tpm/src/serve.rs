@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nodeseal_azure::{AzureConfigError, AzureUnwrap, Vaults};
 use nodeseal_core::aws::{AwsKms, AwsKmsConfigError};
 use nodeseal_core::keyring::Keyring;
 use nodeseal_core::lock::KeyService;
@@ -51,6 +52,9 @@ pub enum ServeError {
     /// The settings of AWS KMS.
     #[error("aws_kms: {0}")]
     AwsKms(#[from] AwsKmsConfigError),
+    /// The settings of Azure Key Vault.
+    #[error("azure: {0}")]
+    Azure(#[from] AzureConfigError),
     /// The runtime.
     #[error("cannot start: {0}")]
     Runtime(#[from] io::Error),
@@ -117,6 +121,9 @@ async fn run(
     if let Some(kms) = &config.aws_kms {
         // A TPM alone makes no document KMS takes, so its locks stand beside a `tpm` lock, without attestation.
         services.push(Arc::new(AwsKms::new(kms.clone(), None)?));
+    }
+    if let Some(azure) = &config.azure {
+        services.push(Arc::new(AzureUnwrap(Vaults::new(azure.clone())?)));
     }
     let side = TrustedSide::new(
         Keyring::new(services),

@@ -158,15 +158,20 @@ pub fn check_name(field: &'static str, name: &str) -> Result<(), DecodeError> {
 /// Names the kinds found.
 pub fn check_locks(locks: &[Lock]) -> Result<(), DecodeError> {
     let has_tpm = locks.iter().any(|lock| matches!(lock, Lock::Tpm(_)));
-    let unattested = |lock: &Lock| matches!(lock, Lock::AwsKms(kms) if !kms.attested);
-    if has_tpm || !locks.iter().any(unattested) {
-        return Ok(());
+    let identity_only = |lock: &Lock| match lock {
+        Lock::AwsKms(kms) if !kms.attested => {
+            Some("a \"tpm\" lock beside an \"aws-kms\" lock without attestation")
+        }
+        Lock::AzureUnwrap(_) => Some(
+            "a \"tpm\" lock beside an \"azure-unwrap\" lock, which opens for whoever has the identity, whatever software \
+             that runs",
+        ),
+        _ => None,
+    };
+    match locks.iter().find_map(identity_only) {
+        Some(expected) if !has_tpm => Err(DecodeError::expected("locks", expected, "none")),
+        _ => Ok(()),
     }
-    Err(DecodeError::expected(
-        "locks",
-        "a \"tpm\" lock beside an \"aws-kms\" lock without attestation",
-        "none",
-    ))
 }
 
 impl Header {

@@ -6,6 +6,8 @@ use crate::cbor::{DecodeError, Reader, Writer};
 pub const MAX_KMS_CIPHERTEXT: usize = 6144;
 /// Longest ARN taken, in bytes (API_Decrypt, "KeyId").
 pub const MAX_KEY_ID: usize = 2048;
+/// Shortest and longest RSA ciphertext of Key Vault, in bytes: RSA-2048 to RSA-4096.
+pub const AZURE_CIPHERTEXT: (usize, usize) = (256, 512);
 /// Longest marshalled TPM structure taken, in bytes: far above a sealed object of 32 bytes (about 200).
 pub const MAX_TPM_STRUCTURE: usize = 1024;
 
@@ -21,6 +23,31 @@ pub enum LockSpec {
         /// Whether KMS is shown an attestation document (`Recipient`). Without, only beside a `tpm` lock.
         attested: bool,
     },
+    /// An RSA key of Azure Key Vault that unwraps for an identity. Only beside a `tpm` lock.
+    AzureUnwrap {
+        /// Key id, `https://HOST/keys/NAME` or with `/VERSION`; without one the newest version is taken.
+        key: String,
+    },
+    /// An RSA key of Azure Key Vault that is released against an attestation token.
+    AzureRelease {
+        /// Key id, `https://HOST/keys/NAME` or with `/VERSION`; without one the newest version is taken.
+        key: String,
+        /// Attestation service, `https://HOST`.
+        attestation: String,
+    },
+}
+
+impl LockSpec {
+    /// Kind, as blobs and configuration spell it.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Tpm => TPM,
+            Self::AwsKms { .. } => AWS_KMS,
+            Self::AzureUnwrap { .. } => AZURE_UNWRAP,
+            Self::AzureRelease { .. } => AZURE_RELEASE,
+        }
+    }
 }
 
 /// One lock of a way. It yields a 32-byte secret to whoever can open it.
@@ -30,6 +57,10 @@ pub enum Lock {
     Tpm(TpmLock),
     /// Data key of AWS KMS.
     AwsKms(AwsKmsLock),
+    /// Secret that Azure Key Vault unwraps.
+    AzureUnwrap(AzureUnwrapLock),
+    /// Secret under a key that Azure Key Vault releases.
+    AzureRelease(AzureReleaseLock),
 }
 
 /// PCR bank of a TPM, by its hash algorithm.
@@ -97,6 +128,27 @@ pub struct AwsKmsLock {
     pub ciphertext: Vec<u8>,
 }
 
+/// An `azure-unwrap` lock: a secret under a key's public half (RSA-OAEP-256), to be unwrapped by Key Vault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AzureUnwrapLock {
+    /// Versioned key id, `https://HOST/keys/NAME/VERSION`: only the version that wrapped unwraps.
+    pub key: String,
+    /// The ciphertext, as long as the key's modulus.
+    pub ciphertext: Vec<u8>,
+}
+
+/// An `azure-release` lock: a secret under a key's public half (RSA-OAEP-256), whose private half Key Vault releases
+/// against an attestation token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AzureReleaseLock {
+    /// Versioned key id, `https://HOST/keys/NAME/VERSION`.
+    pub key: String,
+    /// Attestation service whose tokens the key's release policy names, `https://HOST`.
+    pub attestation: String,
+    /// The ciphertext, as long as the key's modulus.
+    pub ciphertext: Vec<u8>,
+}
+
 impl Lock {
     /// Kind, as blobs and configuration spell it.
     #[must_use]
@@ -104,6 +156,8 @@ impl Lock {
         match self {
             Self::Tpm(_) => TPM,
             Self::AwsKms(_) => AWS_KMS,
+            Self::AzureUnwrap(_) => AZURE_UNWRAP,
+            Self::AzureRelease(_) => AZURE_RELEASE,
         }
     }
 
@@ -127,6 +181,15 @@ impl Lock {
                 w.uint(3).boolean(lock.attested);
                 w.uint(4).bytes(&lock.ciphertext);
             }
+            Self::AzureUnwrap(lock) => {
+                w.map(3).uint(1).text(AZURE_UNWRAP).uint(2).text(&lock.key);
+                w.uint(3).bytes(&lock.ciphertext);
+            }
+            Self::AzureRelease(lock) => {
+                w.map(4).uint(1).text(AZURE_RELEASE).uint(2).text(&lock.key);
+                w.uint(3).text(&lock.attestation);
+                w.uint(4).bytes(&lock.ciphertext);
+            }
         }
     }
 
@@ -141,11 +204,12 @@ impl Lock {
         let kind = r.text("lock kind", 1, 32)?;
         let entries_of_kind = match kind {
             TPM => 7,
-            AWS_KMS => 4,
+            AWS_KMS | AZURE_RELEASE => 4,
+            AZURE_UNWRAP => 3,
             other => {
                 return Err(DecodeError::expected(
                     "lock kind",
-                    format!("\"{TPM}\" or \"{AWS_KMS}\""),
+                    format!("\"{TPM}\", \"{AWS_KMS}\", \"{AZURE_UNWRAP}\" or \"{AZURE_RELEASE}\""),
                     format!("{other:?} (made by a newer nodeseal?)"),
                 ));
             }
@@ -157,16 +221,19 @@ impl Lock {
                 entries.to_string(),
             ));
         }
-        if kind == TPM {
-            TpmLock::decode(r).map(Self::Tpm)
-        } else {
-            AwsKmsLock::decode(r).map(Self::AwsKms)
+        match kind {
+            TPM => TpmLock::decode(r).map(Self::Tpm),
+            AZURE_UNWRAP => AzureUnwrapLock::decode(r).map(Self::AzureUnwrap),
+            AZURE_RELEASE => AzureReleaseLock::decode(r).map(Self::AzureRelease),
+            _ => AwsKmsLock::decode(r).map(Self::AwsKms),
         }
     }
 }
 
 const TPM: &str = "tpm";
 const AWS_KMS: &str = "aws-kms";
+const AZURE_UNWRAP: &str = "azure-unwrap";
+const AZURE_RELEASE: &str = "azure-release";
 
 impl TpmLock {
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -219,6 +286,37 @@ impl AwsKmsLock {
             ciphertext,
         })
     }
+}
+
+impl AzureUnwrapLock {
+    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        r.exactly("azure-unwrap lock key", 2)?;
+        let key = r.text("Key Vault key", 1, MAX_KEY_ID)?.to_owned();
+        r.exactly("azure-unwrap lock key", 3)?;
+        let ciphertext = decode_azure_ciphertext(r)?;
+        Ok(Self { key, ciphertext })
+    }
+}
+
+impl AzureReleaseLock {
+    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        r.exactly("azure-release lock key", 2)?;
+        let key = r.text("Key Vault key", 1, MAX_KEY_ID)?.to_owned();
+        r.exactly("azure-release lock key", 3)?;
+        let attestation = r.text("attestation service", 1, MAX_KEY_ID)?.to_owned();
+        r.exactly("azure-release lock key", 4)?;
+        let ciphertext = decode_azure_ciphertext(r)?;
+        Ok(Self {
+            key,
+            attestation,
+            ciphertext,
+        })
+    }
+}
+
+fn decode_azure_ciphertext(r: &mut Reader<'_>) -> Result<Vec<u8>, DecodeError> {
+    let (least, most) = AZURE_CIPHERTEXT;
+    Ok(r.bytes("Key Vault ciphertext", least, most)?.to_vec())
 }
 
 /// Reads a PCR bank's name.

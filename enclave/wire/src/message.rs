@@ -155,10 +155,41 @@ pub struct BlobRef {
 pub struct Context {
     /// Short-lived credentials for AWS KMS.
     pub aws: Option<AwsCredentials>,
+    /// What Azure's locks need.
+    pub azure: AzureContext,
     /// Where the trusted side finds a way out: an HTTP CONNECT proxy, "unix:/path" or "vsock:CID:PORT".
     pub egress: Option<String>,
     /// PCR policies signed offline.
     pub policies: Vec<SignedPolicy>,
+}
+
+/// What Azure's locks need from the agent.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct AzureContext {
+    /// Access tokens, at most one for each vault.
+    pub tokens: Vec<AzureToken>,
+    /// VCEK certificate and its chain as the host gives them (THIM), PEM, on an SEV-SNP machine: public, and checked by
+    /// the attestation service.
+    pub vcek_chain: Option<String>,
+}
+
+/// An access token of Entra for one vault.
+#[derive(PartialEq, Eq)]
+pub struct AzureToken {
+    /// Host of the vault it is for.
+    pub vault: String,
+    /// The token, as it goes after `Bearer`.
+    pub token: String,
+    /// When it ends, in seconds since 1970-01-01 UTC.
+    pub expires: u64,
+}
+
+impl std::fmt::Debug for AzureToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AzureToken")
+            .field("vault", &self.vault)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Session credentials of AWS.

@@ -1,23 +1,21 @@
 //! Encoding of requests and replies: positional CBOR arrays, read as strictly as blobs.
 
 mod batch;
+mod context;
 
 use batch::{
     MAX_FACTS, decode_batch, decode_fact, decode_refusal, encode_batch, encode_fact, encode_refusal,
 };
 
+use context::{decode_context, encode_context};
+
 use crate::cbor::{DecodeError, Reader, Writer};
 use crate::header::{MAX_LOCKS, MAX_NAME, MAX_WAYS, check_name, decode_key_type, decode_release};
-use crate::lock::{LockSpec, MAX_KEY_ID, decode_bank, decode_pcrs};
+use crate::lock::{LockSpec, MAX_KEY_ID};
 use crate::message::{
-    AwsCredentials, BlobRef, Context, DataKeySource, KeyAbout, MAX_BATCH, NewKey, OpenRequest,
-    Reply, Request, SealRequest, SignedPolicy, Status, WaySpec,
+    BlobRef, DataKeySource, KeyAbout, MAX_BATCH, NewKey, OpenRequest, Reply, Request, SealRequest,
+    Status, WaySpec,
 };
-
-/// Longest credential, in bytes: session tokens are about 1 KiB, and AWS says they may grow.
-const MAX_CREDENTIAL: usize = 16384;
-/// Most signed policies in one request.
-const MAX_POLICIES: usize = 64;
 
 impl Request {
     /// The request as a frame's message.
@@ -236,6 +234,12 @@ fn encode_way_spec(w: &mut Writer, way: &WaySpec) {
         LockSpec::AwsKms { key, attested } => {
             w.array(3).uint(1).text(key).boolean(*attested);
         }
+        LockSpec::AzureUnwrap { key } => {
+            w.array(2).uint(2).text(key);
+        }
+        LockSpec::AzureRelease { key, attestation } => {
+            w.array(3).uint(3).text(key).text(attestation);
+        }
     });
 }
 
@@ -253,6 +257,13 @@ fn decode_data_key_source(r: &mut Reader<'_>) -> Result<DataKeySource, DecodeErr
                         (1, 3) => Ok(LockSpec::AwsKms {
                             key: text(r, "KMS key", MAX_KEY_ID)?,
                             attested: r.boolean("attested")?,
+                        }),
+                        (2, 2) => Ok(LockSpec::AzureUnwrap {
+                            key: text(r, "Key Vault key", MAX_KEY_ID)?,
+                        }),
+                        (3, 3) => Ok(LockSpec::AzureRelease {
+                            key: text(r, "Key Vault key", MAX_KEY_ID)?,
+                            attestation: text(r, "attestation service", MAX_KEY_ID)?,
                         }),
                         (kind, items) => Err(unknown("lock", kind, items)),
                     }
@@ -300,50 +311,6 @@ fn decode_new_key(r: &mut Reader<'_>) -> Result<NewKey, DecodeError> {
         (2, 2) => Ok(NewKey::Resealed { length: length(r)? }),
         (kind, items) => Err(unknown("key source", kind, items)),
     }
-}
-
-fn encode_context(w: &mut Writer, context: &Context) {
-    w.array(3);
-    w.optional(context.aws.as_ref(), |w, aws| {
-        w.array(4)
-            .text(&aws.access_key_id)
-            .text(&aws.secret_access_key);
-        w.optional(aws.session_token.as_deref(), Writer::text);
-        w.optional(aws.expires, Writer::uint)
-    });
-    w.optional(context.egress.as_deref(), Writer::text);
-    list(w, &context.policies, |w, policy| {
-        w.array(4).text(policy.bank.name());
-        list(w, &policy.pcrs, |w, pcr| {
-            w.uint(u64::from(*pcr));
-        });
-        w.bytes(&policy.approved).bytes(&policy.signature);
-    });
-}
-
-fn decode_context(r: &mut Reader<'_>) -> Result<Context, DecodeError> {
-    r.array("context", 3, 3)?;
-    Ok(Context {
-        aws: optional(r, |r| {
-            r.array("credentials", 4, 4)?;
-            Ok(AwsCredentials {
-                access_key_id: text(r, "access key id", MAX_CREDENTIAL)?,
-                secret_access_key: text(r, "secret access key", MAX_CREDENTIAL)?,
-                session_token: optional(r, |r| text(r, "session token", MAX_CREDENTIAL))?,
-                expires: optional(r, |r| r.uint("expires", u64::MAX))?,
-            })
-        })?,
-        egress: optional(r, |r| text(r, "egress", MAX_NAME))?,
-        policies: read_list(r, "policies", MAX_POLICIES, |r| {
-            r.array("signed policy", 4, 4)?;
-            Ok(SignedPolicy {
-                bank: decode_bank(r)?,
-                pcrs: decode_pcrs(r)?,
-                approved: r.array_of("approved policy")?,
-                signature: r.array_of("policy signature")?,
-            })
-        })?,
-    })
 }
 
 #[cfg(test)]

@@ -32,18 +32,9 @@ impl AwsKmsSection {
     /// # Errors
     /// Names the field and what is wrong with it.
     pub fn checked(self, beside: &Path) -> Result<AwsKmsConfig, String> {
-        let roots = match self.roots {
-            None => Roots::WebPki,
-            Some(path) => {
-                let path = beside.join(path);
-                let pem = std::fs::read(&path)
-                    .map_err(|error| format!("roots: {}: {error}", path.display()))?;
-                Roots::Pem(pem)
-            }
-        };
         let default = AwsKmsConfig::default();
         Ok(AwsKmsConfig {
-            roots,
+            roots: Roots::configured(self.roots, beside)?,
             allowed_keys: Some(self.allowed_keys),
             endpoints: self.endpoints,
             deadline: seconds("deadline_s", self.deadline_s, default.deadline)?,

@@ -72,7 +72,7 @@ fn request(egress: String) -> Context {
             expires: None,
         }),
         egress: Some(egress),
-        policies: Vec::new(),
+        ..Context::default()
     }
 }
 

@@ -59,7 +59,7 @@ impl KeyService for Open {
                     secret: Secret::copy_of(&kms.ciphertext).unwrap(),
                     facts: Vec::new(),
                 }),
-                Lock::Tpm(_) => Err(unknown_lock("tpm")),
+                other => Err(unknown_lock(other.kind())),
             }
         })
     }

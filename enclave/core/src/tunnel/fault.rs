@@ -19,6 +19,8 @@ pub struct Fault {
     pub text: String,
     /// Whether the same may work in a moment.
     pub passing: bool,
+    /// How long the service asks to be left alone (RFC 9110 §10.2.3, Retry-After).
+    pub retry_after: Option<Duration>,
 }
 
 /// Names of faults of one service's connections.
@@ -45,6 +47,7 @@ impl Fault {
             code,
             text: text.into(),
             passing: false,
+            retry_after: None,
         }
     }
 

@@ -4,6 +4,7 @@
 //! answer for a key service.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -33,6 +34,20 @@ pub enum TlsError {
 }
 
 impl Roots {
+    /// Those of a configuration: Mozilla's, or the certificates in a file whose path starts at `beside`.
+    ///
+    /// # Errors
+    /// When the file cannot be read; begins with `roots: `.
+    pub fn configured(file: Option<PathBuf>, beside: &Path) -> Result<Self, String> {
+        let Some(file) = file else {
+            return Ok(Self::WebPki);
+        };
+        let path = beside.join(file);
+        let pem =
+            std::fs::read(&path).map_err(|error| format!("roots: {}: {error}", path.display()))?;
+        Ok(Self::Pem(pem))
+    }
+
     /// The anchors as a store.
     ///
     /// # Errors

@@ -142,7 +142,7 @@ impl World {
                 "unix:{}/egress.sock",
                 self.directory.path().display()
             )),
-            policies: Vec::new(),
+            ..Context::default()
         }
     }
 

@@ -3,7 +3,10 @@ use super::batch::MAX_TEXT;
 use super::*;
 use crate::header::{KeyType, Release};
 use crate::lock::PcrBank;
-use crate::message::{Batch, Class, DataKeyReport, Fact, Outcome, PROTOCOL, Refusal};
+use crate::message::{
+    AwsCredentials, AzureContext, AzureToken, Batch, Class, Context, DataKeyReport, Fact, Outcome,
+    PROTOCOL, Refusal, SignedPolicy,
+};
 use proptest::prelude::*;
 
 fn about(name: &str) -> KeyAbout {
@@ -22,6 +25,14 @@ fn context() -> Context {
             session_token: Some("token".into()),
             expires: Some(1),
         }),
+        azure: AzureContext {
+            tokens: vec![AzureToken {
+                vault: "demo.vault.azure.net".into(),
+                token: "eyJ".into(),
+                expires: 2,
+            }],
+            vcek_chain: Some("-----BEGIN CERTIFICATE-----".into()),
+        },
         egress: Some("unix:/run/egress".into()),
         policies: vec![SignedPolicy {
             bank: PcrBank::Sha256,
@@ -40,6 +51,13 @@ fn requests() -> Vec<Request> {
             LockSpec::AwsKms {
                 key: "arn".into(),
                 attested: true,
+            },
+            LockSpec::AzureUnwrap {
+                key: "https://demo.vault.azure.net/keys/node".into(),
+            },
+            LockSpec::AzureRelease {
+                key: "https://demo.vault.azure.net/keys/node/1".into(),
+                attestation: "https://shared.attest.azure.net".into(),
             },
         ],
     }];
@@ -187,7 +205,9 @@ fn credentials_do_not_show_in_debug_output() {
     let shown = format!("{:?}", context());
     assert!(shown.contains("AKIA"));
     assert!(
-        !shown.contains("secret\"") && !shown.contains("token"),
+        ["secret\"", "\"token\"", "eyJ"]
+            .iter()
+            .all(|secret| !shown.contains(secret)),
         "{shown}"
     );
 }
