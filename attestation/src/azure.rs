@@ -22,7 +22,7 @@ pub use jwks::{Jwks, JwksError};
 pub use jws::JwsError;
 pub use release::{KeyWrap, Release, ReleaseExpectations, ReleasedKey};
 pub use release_error::ReleaseError;
-pub use token::{Token, TokenExpectations, TokenKind, VerifiedToken};
+pub use token::{Token, TokenExpectations, TokenKind, VerifiedToken, encryption_key};
 pub use token_error::TokenError;
 
 use crate::der::{INTEGER, Reader, SEQUENCE};

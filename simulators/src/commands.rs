@@ -1,9 +1,13 @@
 //! The command line: one file a subcommand.
 
+mod attestation;
 mod aws_kms;
+mod azure_vtpm;
 mod credential;
 mod enclave;
+mod entra;
 mod imds;
+mod key_vault;
 mod nsm;
 
 use std::io::{IsTerminal, Write};
@@ -25,14 +29,22 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Azure's attestation service over HTTPS, for virtual machines with a vTPM
+    Attestation(attestation::Arguments),
     /// AWS KMS over HTTPS, with policies, attestation and faults on demand
     AwsKms(aws_kms::Arguments),
+    /// A software TPM as Azure provisions it: attestation key, certificate, report of the paravisor
+    AzureVtpm(azure_vtpm::Arguments),
     /// Make an access key the simulated services know
     Credential(credential::Arguments),
     /// A Nitro Enclave to the agent: the trusted side on a simulated NSM
     Enclave(enclave::Arguments),
+    /// Entra's token endpoint, and a machine's endpoint for managed identities
+    Entra(entra::Arguments),
     /// The instance metadata service, with expiring credentials
     Imds(imds::Arguments),
+    /// Azure Key Vault over HTTPS, with roles, secure key release and faults on demand
+    KeyVault(key_vault::Arguments),
     /// A Nitro Security Module behind a unix socket
     Nsm(nsm::Arguments),
     TpmInterposer(interposer::command::Arguments),
@@ -61,6 +73,10 @@ pub fn run(cli: Cli) -> ExitCode {
 
 fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
+        Command::Attestation(arguments) => in_runtime(attestation::run(arguments)),
+        Command::AzureVtpm(arguments) => in_runtime(azure_vtpm::run(arguments)),
+        Command::Entra(arguments) => in_runtime(entra::run(arguments)),
+        Command::KeyVault(arguments) => in_runtime(key_vault::run(arguments)),
         Command::AwsKms(arguments) => in_runtime(aws_kms::run(arguments)),
         Command::Credential(arguments) => credential::run(&arguments),
         Command::Enclave(arguments) => in_runtime(enclave::run(arguments)),

@@ -1,4 +1,7 @@
-//! Writing DER, and the indefinite lengths of BER where AWS KMS writes them (ITU-T X.690).
+//! Writing DER, a little reading, and the indefinite lengths of BER where AWS KMS writes them (ITU-T X.690).
+
+use rustls::pki_types::CertificateDer;
+use webpki::EndEntityCert;
 
 /// Universal and context tags written here.
 pub(crate) mod tag {
@@ -65,6 +68,29 @@ pub(crate) fn integer(magnitude: &[u8]) -> Vec<u8> {
         Some(first) if first & 0x80 != 0 => value(tag::INTEGER, &[&[0], significant].concat()),
         Some(_) => value(tag::INTEGER, significant),
     }
+}
+
+/// The SubjectPublicKeyInfo of a certificate, DER both.
+pub(crate) fn spki_of_certificate(certificate: &[u8]) -> Option<Vec<u8>> {
+    let der = CertificateDer::from(certificate);
+    let certificate = EndEntityCert::try_from(&der).ok()?;
+    Some(certificate.subject_public_key_info().to_vec())
+}
+
+/// The common name of a certificate's subject, as far as it is one of ours: one attribute of at most 127 bytes.
+pub(crate) fn common_name(certificate: &[u8]) -> Option<String> {
+    const COMMON_NAME: &[u8] = &[6, 3, 0x55, 4, 3];
+    let der = CertificateDer::from(certificate);
+    let certificate = EndEntityCert::try_from(&der).ok()?;
+    let subject = certificate.subject();
+    let at = subject
+        .windows(COMMON_NAME.len())
+        .position(|window| window == COMMON_NAME)?;
+    let [_tag, length @ 0..0x80, text @ ..] = subject.get(at + COMMON_NAME.len()..)? else {
+        return None;
+    };
+    let text = text.get(..usize::from(*length))?;
+    String::from_utf8(text.to_vec()).ok()
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
@@ -171,6 +172,12 @@ where
         Ok(Err(_)) => Err(StatusCode::PAYLOAD_TOO_LARGE),
         Err(_) => Err(StatusCode::REQUEST_TIMEOUT),
     }
+}
+
+/// The JSON in a request to an admin door.
+pub(crate) fn read<T: DeserializeOwned>(request: &Received) -> Result<T, Refused> {
+    serde_json::from_slice(request.body())
+        .map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))
 }
 
 /// A plain-text answer.

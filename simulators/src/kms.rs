@@ -2,7 +2,6 @@
 
 mod admin;
 mod authorize;
-mod body;
 mod call;
 mod ciphertext;
 mod cms;
@@ -22,7 +21,7 @@ pub use admin::serve_admin;
 pub use cms::{CmsError, CmsShape, envelop};
 pub use error::ApiError;
 pub use faults::{DropMoment, Fault, Faults, PlaintextKind, PlannedFault, WrongCertificate};
-pub use server::{Server, ServerError};
+pub use server::serve;
 pub use sigv4::{Authorization, Scope, SignedRequest, authorization, check};
 pub use store::StoreError;
 
@@ -174,7 +173,11 @@ impl Kms {
     }
 
     /// Answers one request and records it.
-    pub(crate) fn answer(&self, request: &SignedRequest<'_>, source_address: &str) -> Answered {
+    pub(crate) fn answer_signed(
+        &self,
+        request: &SignedRequest<'_>,
+        source_address: &str,
+    ) -> Answered {
         let request_id = uuid().unwrap_or_default();
         let target = request.header("x-amz-target").unwrap_or_default();
         let operation = target.strip_prefix(SERVICE).unwrap_or(&target);

@@ -193,6 +193,20 @@ impl Clock {
     }
 }
 
+/// How far a clock is to be ahead, as admin doors are told: `{"offset_seconds": N}`.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Offset {
+    offset_seconds: i64,
+}
+
+impl Offset {
+    /// Sets `clock` so.
+    pub(crate) fn set(&self, clock: &Clock) {
+        clock.set_offset(self.offset_seconds.saturating_mul(1000));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

@@ -141,6 +141,12 @@ impl<'t> Token<'t> {
         Claims::new(self.0.payload.clone(), self.0.text.clone())
     }
 
+    /// Id of the key it claims to be signed with.
+    #[must_use]
+    pub fn key_id(&self) -> Option<&str> {
+        self.0.key_id.as_deref()
+    }
+
     /// Verifies that one of `keys` signed it and that it is valid at `at`, whatever else it says; its issuer is the
     /// service whose keys these are.
     ///
@@ -272,8 +278,11 @@ fn check_time(claims: &Claims, at: Timestamp, leeway: u64) -> Result<Timestamp, 
 }
 
 /// The first RSA key for encryption under the top-level `x-ms-runtime.keys`: the rule by which Key Vault chooses
-/// (Key Vault release policy grammar, "Environment assertion").
-fn encryption_key(claims: &Claims) -> Result<(String, RsaKey), TokenError> {
+/// (Key Vault release policy grammar, "Environment assertion"); its id, and the key.
+///
+/// # Errors
+/// [`TokenError::Claim`], [`TokenError::NoEncryptionKey`].
+pub fn encryption_key(claims: &Claims) -> Result<(String, RsaKey), TokenError> {
     let found = claims.json().at(KEYS);
     let keys = found.and_then(Json::items);
     let keys = keys.ok_or_else(|| wrong(KEYS, "an array of keys", found))?;

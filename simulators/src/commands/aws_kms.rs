@@ -8,7 +8,8 @@ use clap::{Args, ValueEnum};
 use nodeseal_attestation::nitro::Anchor;
 use nodeseal_sim::credentials::CredentialDirectory;
 use nodeseal_sim::http::{Endpoint, Listener};
-use nodeseal_sim::kms::{CmsShape, Kms, KmsConfig, Server, serve_admin};
+use nodeseal_sim::https::HttpsListener;
+use nodeseal_sim::kms::{CmsShape, Kms, KmsConfig, serve, serve_admin};
 use nodeseal_sim::pki::{NitroRoot, TlsAuthority};
 use nodeseal_sim::time::Clock;
 use rustls::pki_types::CertificateDer;
@@ -110,10 +111,11 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
             "UNSIGNED ATTESTATION DOCUMENTS ARE ACCEPTED: whoever can write one is any enclave it likes"
         );
     }
-    let server = Server::bind(kms.clone(), arguments.listen, authority, names).await?;
+    let clock = kms.clock().clone();
+    let listener = HttpsListener::bind(arguments.listen, authority, names, clock).await?;
     let admin = Listener::bind(&arguments.admin).await?;
     ready(&serde_json::json!({
-        "endpoint": format!("https://{}", server.address()?),
+        "endpoint": format!("https://{}", listener.address()?),
         "admin": admin.name()?,
         "ca": tls.join("tls-ca.pem"),
         "credentials": credentials,
@@ -122,7 +124,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         "trail": kms.trail_path(),
     }))?;
     tokio::select! {
-        result = server.serve() => result?,
+        result = serve(listener, kms.clone()) => result?,
         result = serve_admin(admin, kms) => result?,
         result = until_asked_to_stop() => result?,
     }

@@ -329,7 +329,7 @@ fn pump(shared: &Shared, mut from: &TcpStream, mut to: &TcpStream) {
 
 /// Reads one command or answer: its header, and as many bytes as the header's length says.
 /// `None` at the end of the stream.
-fn read_frame(stream: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
+pub(crate) fn read_frame(stream: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
     let mut frame = vec![0; HEADER];
     if stream.read(frame.get_mut(..1).unwrap_or_default())? == 0 {
         return Ok(None);

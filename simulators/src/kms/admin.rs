@@ -14,22 +14,18 @@ use std::sync::Arc;
 
 use hyper::{Method, StatusCode};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::{CmsShape, Kms, PlannedFault};
-use crate::http::{Answer, Listener, Received, Refused, json as json_answer, serve_plain, text};
+use super::{CmsShape, Kms};
+use crate::http::{
+    Answer, Listener, Received, Refused, json as json_answer, read, serve_plain, text,
+};
+use crate::time::Offset;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Shape {
     shape: CmsShape,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Offset {
-    offset_seconds: i64,
 }
 
 /// Answers on `listener` until the future is dropped.
@@ -46,26 +42,13 @@ pub async fn serve_admin(listener: Listener, kms: Arc<Kms>) -> io::Result<()> {
 fn answer(kms: &Kms, request: &Received) -> Result<Answer, Refused> {
     let done = || json_answer(StatusCode::OK, &json!({}));
     match (request.method(), request.uri().path()) {
-        (&Method::GET, "/faults") => {
-            Ok(json_answer(StatusCode::OK, &json!(kms.faults().pending())))
-        }
-        (&Method::POST, "/faults") => {
-            let fault = PlannedFault::from_json(&read(request)?);
-            kms.faults()
-                .add(fault.map_err(|error| (StatusCode::BAD_REQUEST, error))?);
-            Ok(done())
-        }
-        (&Method::DELETE, "/faults") => {
-            kms.faults().clear();
-            Ok(done())
-        }
+        (_, "/faults") => kms.faults().queue().administer(request),
         (&Method::PUT, "/cms") => {
             kms.set_cms_shape(read::<Shape>(request)?.shape);
             Ok(done())
         }
         (&Method::PUT, "/clock") => {
-            let offset = read::<Offset>(request)?.offset_seconds;
-            kms.clock().set_offset(offset.saturating_mul(1000));
+            read::<Offset>(request)?.set(kms.clock());
             Ok(done())
         }
         (&Method::GET, "/trail") => {
@@ -76,9 +59,4 @@ fn answer(kms: &Kms, request: &Received) -> Result<Answer, Refused> {
         }
         (method, path) => Err((StatusCode::NOT_FOUND, format!("no {method} {path} here"))),
     }
-}
-
-fn read<T: DeserializeOwned>(request: &Received) -> Result<T, Refused> {
-    serde_json::from_slice(request.body())
-        .map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))
 }

@@ -1,50 +1,14 @@
-//! What the service can be told to do wrong, one request at a time.
-
-use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+//! What the service can be told to do wrong.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::delivery::Delivery;
+pub use crate::delivery::{DropMoment, WrongCertificate};
+use crate::faults::{Planned, Queue};
+
 /// A fault, and which requests it is for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PlannedFault {
-    /// What goes wrong.
-    #[serde(flatten)]
-    pub fault: Fault,
-    /// How many requests (or connections) it hits; 0: all until it is removed.
-    #[serde(default = "once")]
-    pub times: u32,
-    /// Only requests of this operation (`Decrypt`); connections have none yet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub operation: Option<String>,
-}
-
-impl PlannedFault {
-    /// Reads a fault; a member that means nothing is refused, lest a misspelt one be silently left out.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    pub fn from_json(value: &Value) -> Result<Self, String> {
-        let planned = Self::deserialize(value).map_err(|error| error.to_string())?;
-        let known = serde_json::to_value(&planned).map_err(|error| error.to_string())?;
-        let given = value
-            .as_object()
-            .into_iter()
-            .flat_map(|object| object.keys());
-        match given
-            .into_iter()
-            .find(|name| known.get(name.as_str()).is_none())
-        {
-            Some(name) => Err(format!("a member {name:?} means nothing to this fault")),
-            None => Ok(planned),
-        }
-    }
-}
-
-fn once() -> u32 {
-    1
-}
+pub type PlannedFault = Planned<Fault>;
 
 /// What goes wrong. In JSON: `{"fault": "delay", "milliseconds": 500, "times": 3, "operation": "Decrypt"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,30 +78,6 @@ fn internal_code() -> String {
     "KMSInternalException".to_owned()
 }
 
-/// Why a client must refuse a certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum WrongCertificate {
-    /// Right names, an authority nobody trusts.
-    OtherAuthority,
-    /// The right authority, another name.
-    OtherName,
-    /// The right authority and names, expired a day ago.
-    Expired,
-}
-
-/// When a connection ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DropMoment {
-    /// Before the TLS handshake.
-    Accept,
-    /// After the request was read, before any answer. The operation has been carried out.
-    Answer,
-    /// In the middle of the answer's body.
-    Body,
-}
-
 /// How `Plaintext` appears.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -176,30 +116,39 @@ impl Fault {
     }
 }
 
+impl Fault {
+    /// How an answer is delivered.
+    pub(super) fn delivery(&self) -> Delivery {
+        match self {
+            Self::Delay { milliseconds } => Delivery::Late(*milliseconds),
+            Self::SlowBody { milliseconds } => Delivery::Slow(*milliseconds),
+            Self::EndlessBody => Delivery::Endless,
+            Self::Garbage => Delivery::Garbage,
+            Self::Drop {
+                when: DropMoment::Answer,
+            } => Delivery::Dropped,
+            Self::Drop {
+                when: DropMoment::Body,
+            } => Delivery::CutOff,
+            _ => Delivery::AtOnce,
+        }
+    }
+}
+
 /// The faults to come, in order. A request takes the first that is for it.
 #[derive(Default)]
-pub struct Faults(Mutex<VecDeque<PlannedFault>>);
+pub struct Faults(Queue<Fault>);
 
 impl Faults {
-    /// Adds one at the end.
-    pub fn add(&self, fault: PlannedFault) {
-        self.queue().push_back(fault);
-    }
-
-    /// Removes all.
-    pub fn clear(&self) {
-        self.queue().clear();
-    }
-
-    /// Those still to come.
+    /// The queue they stand in.
     #[must_use]
-    pub fn pending(&self) -> Vec<PlannedFault> {
-        self.queue().iter().cloned().collect()
+    pub fn queue(&self) -> &Queue<Fault> {
+        &self.0
     }
 
     /// The fault for a new connection.
     pub(super) fn for_connection(&self) -> Option<Fault> {
-        self.take(|planned| planned.fault.of_connections())
+        self.0.take(|planned| planned.fault.of_connections())
     }
 
     /// The fault for a request of `operation` with this body. `can_replay`: an answer to a recipient was given before.
@@ -210,32 +159,12 @@ impl Faults {
         can_replay: bool,
     ) -> Option<Fault> {
         let has_recipient = body.get("Recipient").is_some();
-        self.take(|planned| {
+        self.0.take(|planned| {
             !planned.fault.of_connections()
-                && planned
-                    .operation
-                    .as_deref()
-                    .is_none_or(|name| name == operation)
+                && planned.is_for(operation)
                 && (has_recipient || !planned.fault.of_recipients())
                 && (can_replay || planned.fault != Fault::ReplayCms)
         })
-    }
-
-    fn take(&self, is_for: impl Fn(&PlannedFault) -> bool) -> Option<Fault> {
-        let mut queue = self.queue();
-        let at = queue.iter().position(is_for)?;
-        let planned = queue.get_mut(at)?;
-        let fault = planned.fault.clone();
-        match planned.times {
-            0 => {}
-            1 => drop(queue.remove(at)),
-            _ => planned.times -= 1,
-        }
-        Some(fault)
-    }
-
-    fn queue(&self) -> std::sync::MutexGuard<'_, VecDeque<PlannedFault>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -246,7 +175,7 @@ mod tests {
     use serde_json::json;
 
     fn plan(faults: &Faults, value: Value) {
-        faults.add(PlannedFault::from_json(&value).unwrap());
+        faults.queue().add(PlannedFault::from_json(&value).unwrap());
     }
 
     #[test]
@@ -291,8 +220,8 @@ mod tests {
         let expected = Some(Fault::WrongCertificate { which: expired });
         assert_eq!(faults.for_connection(), expected);
         assert_eq!(faults.for_connection(), None);
-        assert_eq!(faults.pending().len(), 1);
-        faults.clear();
+        assert_eq!(faults.queue().pending().len(), 1);
+        faults.queue().clear();
         assert_eq!(faults.for_request("Encrypt", &plain, true), None);
     }
 

@@ -1,30 +1,21 @@
 //! The keys and aliases of one account in one region, kept in a file.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::error::{ApiError, ApiResult};
 use super::key::Key;
-use crate::files::{self, FileError};
+use crate::state::{StateError, StateFile};
 use crate::time::Timestamp;
 
 /// Why the state was not loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// File trouble.
+    /// The file cannot be read or written, or is no such file.
     #[error(transparent)]
-    File(#[from] FileError),
-    /// Not a state file of this simulator.
-    #[error("{path}: {cause}")]
-    Json {
-        /// The file.
-        path: String,
-        /// What is wrong with it.
-        cause: serde_json::Error,
-    },
+    State(#[from] StateError),
     /// The state is another region's or account's: key ARNs would change under their users.
     #[error("{path} holds the keys of {found}, expected those of {expected}")]
     OtherPlace {
@@ -48,9 +39,12 @@ struct Saved {
 }
 
 /// Keys and aliases.
-pub(super) struct Store {
-    path: PathBuf,
-    saved: RwLock<Saved>,
+pub(super) struct Store(StateFile<Saved>);
+
+impl From<StateError> for ApiError {
+    fn from(error: StateError) -> Self {
+        Self::internal(error)
+    }
 }
 
 impl Store {
@@ -60,48 +54,39 @@ impl Store {
         region: &str,
         account: &str,
     ) -> Result<Self, StoreError> {
-        files::make_directory(directory)?;
-        let path = directory.join("keys.json");
-        let saved = match files::read_if_there(&path)? {
-            Some(bytes) => serde_json::from_slice(&bytes).map_err(|cause| StoreError::Json {
-                path: path.display().to_string(),
-                cause,
-            })?,
-            None => Saved {
-                region: region.to_owned(),
-                account: account.to_owned(),
-                keys: BTreeMap::new(),
-                aliases: BTreeMap::new(),
-            },
-        };
+        let state = StateFile::open(&directory.join("keys.json"), || Saved {
+            region: region.to_owned(),
+            account: account.to_owned(),
+            keys: BTreeMap::new(),
+            aliases: BTreeMap::new(),
+        })?;
+        let saved = state.read();
         if (saved.region.as_str(), saved.account.as_str()) != (region, account) {
             return Err(StoreError::OtherPlace {
-                path: path.display().to_string(),
+                path: state.path().display().to_string(),
                 found: format!("{} in {}", saved.account, saved.region),
                 expected: format!("{account} in {region}"),
             });
         }
-        Ok(Self {
-            path,
-            saved: RwLock::new(saved),
-        })
+        drop(saved);
+        Ok(Self(state))
     }
 
     /// ARN of the key `id`.
     pub(super) fn arn(&self, id: &str) -> String {
-        let saved = self.read();
+        let saved = self.0.read();
         format!("arn:aws:kms:{}:{}:key/{id}", saved.region, saved.account)
     }
 
     /// ARN of the alias `name` (`alias/…`).
     pub(super) fn alias_arn(&self, name: &str) -> String {
-        let saved = self.read();
+        let saved = self.0.read();
         format!("arn:aws:kms:{}:{}:{name}", saved.region, saved.account)
     }
 
     /// The key with this id, unless it is gone by `now`.
     pub(super) fn by_id(&self, id: &str, now: Timestamp) -> Option<Key> {
-        let key = self.read().keys.get(id).cloned();
+        let key = self.0.read().keys.get(id).cloned();
         key.filter(|key| !key.gone(now))
     }
 
@@ -116,7 +101,7 @@ impl Store {
             local = local.strip_prefix("key/").unwrap_or(local);
         }
         let id = if local.starts_with("alias/") {
-            self.read().aliases.get(local).cloned().ok_or_else(|| {
+            self.0.read().aliases.get(local).cloned().ok_or_else(|| {
                 ApiError::not_found(format!("Alias {} is not found.", self.alias_arn(local)))
             })?
         } else {
@@ -128,14 +113,14 @@ impl Store {
 
     /// Every key id that is not gone by `now`, in order.
     pub(super) fn ids(&self, now: Timestamp) -> Vec<String> {
-        let saved = self.read();
+        let saved = self.0.read();
         let there = saved.keys.values().filter(|key| !key.gone(now));
         there.map(|key| key.id.clone()).collect()
     }
 
     /// Every alias name with its key id, in order.
     pub(super) fn aliases(&self) -> Vec<(String, String)> {
-        let saved = self.read();
+        let saved = self.0.read();
         saved
             .aliases
             .iter()
@@ -145,7 +130,7 @@ impl Store {
 
     /// Adds a key, or replaces the one with its id.
     pub(super) fn put(&self, key: Key) -> ApiResult<()> {
-        self.change(|saved| {
+        self.0.change(|saved| {
             saved.keys.insert(key.id.clone(), key);
             Ok(())
         })
@@ -154,7 +139,7 @@ impl Store {
     /// Adds an alias.
     pub(super) fn put_alias(&self, name: &str, id: &str) -> ApiResult<()> {
         let arn = self.alias_arn(name);
-        self.change(|saved| {
+        self.0.change(|saved| {
             if saved.aliases.contains_key(name) {
                 let message = format!("An alias with the name {arn} already exists");
                 return Err(ApiError::new("AlreadyExistsException", message));
@@ -162,21 +147,6 @@ impl Store {
             saved.aliases.insert(name.to_owned(), id.to_owned());
             Ok(())
         })
-    }
-
-    /// Changes a copy, writes it, and only then lets it be seen.
-    fn change(&self, change: impl FnOnce(&mut Saved) -> ApiResult<()>) -> ApiResult<()> {
-        let mut current = self.saved.write().unwrap_or_else(PoisonError::into_inner);
-        let mut next = current.clone();
-        change(&mut next)?;
-        let bytes = serde_json::to_vec_pretty(&next).map_err(ApiError::internal)?;
-        files::replace(&self.path, &bytes).map_err(ApiError::internal)?;
-        *current = next;
-        Ok(())
-    }
-
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, Saved> {
-        self.saved.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,84 +1,167 @@
-//! Writing X.509 version 3 certificates signed with ECDSA (RFC 5280, RFC 5758).
+//! Writing X.509 version 3 certificates signed with ECDSA or RSA (RFC 5280, RFC 5758, RFC 8017).
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
-use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair,
-    EcdsaSigningAlgorithm, KeyPair,
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, KeyPair,
+    RSA_PKCS1_SHA256, RsaKeyPair,
 };
+use nodeseal_attestation::azure::RsaKey;
 
 use super::store::PkiError;
 use crate::der::{integer, of, oid, tag, value};
 use crate::time::Timestamp;
 
-/// Curve and hash of a key.
-#[derive(Clone, Copy)]
-pub(crate) enum Curve {
+/// Kind of a key, and the hash it signs with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Algorithm {
     /// P-256 with SHA-256.
     P256,
     /// P-384 with SHA-384.
     P384,
+    /// RSA of 2048 bits, PKCS #1 v1.5 with SHA-256.
+    Rsa2048,
 }
 
-impl Curve {
-    fn signing(self) -> &'static EcdsaSigningAlgorithm {
-        match self {
-            Self::P256 => &ECDSA_P256_SHA256_ASN1_SIGNING,
-            Self::P384 => &ECDSA_P384_SHA384_ASN1_SIGNING,
-        }
-    }
-
-    /// `ecdsa-with-SHA256` or `ecdsa-with-SHA384` (RFC 5758 section 3.2).
-    fn signature_algorithm(self) -> Vec<u8> {
-        let last = match self {
-            Self::P256 => 2,
-            Self::P384 => 3,
-        };
-        of(
-            tag::SEQUENCE,
-            &[&oid(&[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, last])],
-        )
-    }
+/// A private key, ready to sign.
+enum Pair {
+    Ecdsa(EcdsaKeyPair),
+    Rsa(RsaKeyPair),
 }
 
 /// A key of its own, with what certificates say of it.
 pub(crate) struct Key {
-    curve: Curve,
-    pair: EcdsaKeyPair,
+    algorithm: Algorithm,
+    pair: Pair,
     /// PKCS #8, version 1.
     pub(crate) pkcs8: Vec<u8>,
 }
 
 impl Key {
     /// A new key.
-    pub(crate) fn generate(curve: Curve) -> Result<Self, PkiError> {
-        let pkcs8 = EcdsaKeyPair::generate_pkcs8(curve.signing(), &SystemRandom::new())
-            .map_err(|_| PkiError::Crypto("making a key"))?;
-        Self::read(curve, pkcs8.as_ref())
+    pub(crate) fn generate(algorithm: Algorithm) -> Result<Self, PkiError> {
+        let failed = |_| PkiError::Crypto("making a key");
+        let random = &SystemRandom::new();
+        let pkcs8 = match algorithm {
+            Algorithm::P256 => {
+                EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, random)
+                    .map_err(failed)?
+                    .as_ref()
+                    .to_vec()
+            }
+            Algorithm::P384 => {
+                EcdsaKeyPair::generate_pkcs8(&ECDSA_P384_SHA384_ASN1_SIGNING, random)
+                    .map_err(failed)?
+                    .as_ref()
+                    .to_vec()
+            }
+            Algorithm::Rsa2048 => {
+                let pair = RsaKeyPair::generate(KeySize::Rsa2048).map_err(failed)?;
+                let pkcs8: Pkcs8V1Der<'_> = pair.as_der().map_err(failed)?;
+                pkcs8.as_ref().to_vec()
+            }
+        };
+        Self::read(algorithm, &pkcs8)
     }
 
     /// A key written before.
-    pub(crate) fn read(curve: Curve, pkcs8: &[u8]) -> Result<Self, PkiError> {
-        let pair = EcdsaKeyPair::from_pkcs8(curve.signing(), pkcs8)
-            .map_err(|_| PkiError::Crypto("reading a private key"))?;
+    pub(crate) fn read(algorithm: Algorithm, pkcs8: &[u8]) -> Result<Self, PkiError> {
+        let pair =
+            match algorithm {
+                Algorithm::P256 => EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8)
+                    .map(Pair::Ecdsa),
+                Algorithm::P384 => EcdsaKeyPair::from_pkcs8(&ECDSA_P384_SHA384_ASN1_SIGNING, pkcs8)
+                    .map(Pair::Ecdsa),
+                Algorithm::Rsa2048 => RsaKeyPair::from_pkcs8(pkcs8).map(Pair::Rsa),
+            };
         Ok(Self {
-            curve,
-            pair,
+            algorithm,
+            pair: pair.map_err(|_| PkiError::Crypto("reading a private key"))?,
             pkcs8: pkcs8.to_vec(),
         })
     }
 
+    /// Signature of a message, as certificates have it.
+    pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, PkiError> {
+        let failed = |_| PkiError::Crypto("signing");
+        let random = SystemRandom::new();
+        match &self.pair {
+            Pair::Ecdsa(pair) => {
+                let signature = pair.sign(&random, message).map_err(failed)?;
+                Ok(signature.as_ref().to_vec())
+            }
+            Pair::Rsa(pair) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature)
+                    .map_err(failed)?;
+                Ok(signature)
+            }
+        }
+    }
+
+    /// Modulus and exponent, none where it is no RSA key.
+    pub(crate) fn rsa(&self) -> Option<RsaKey> {
+        match &self.pair {
+            Pair::Rsa(pair) => RsaKey::from_pkcs1_der(pair.public_key().as_ref()),
+            Pair::Ecdsa(_) => None,
+        }
+    }
+
+    /// `ecdsa-with-SHA256` or `ecdsa-with-SHA384` (RFC 5758 section 3.2), `sha256WithRSAEncryption` (RFC 8017).
+    fn signature_algorithm(&self) -> Vec<u8> {
+        let ecdsa = |last| oid(&[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, last]);
+        match self.algorithm {
+            Algorithm::P256 => of(tag::SEQUENCE, &[&ecdsa(2)]),
+            Algorithm::P384 => of(tag::SEQUENCE, &[&ecdsa(3)]),
+            Algorithm::Rsa2048 => {
+                let rsa = oid(&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 11]);
+                of(tag::SEQUENCE, &[&rsa, &value(tag::NULL, &[])])
+            }
+        }
+    }
+}
+
+/// Whose certificate it is.
+pub(crate) trait Subject {
+    /// DER SubjectPublicKeyInfo.
+    fn spki(&self) -> Result<Vec<u8>, PkiError>;
+    /// SHA-1 of the public key (RFC 5280 section 4.2.1.2, method 1).
+    fn identifier(&self) -> Vec<u8>;
+}
+
+impl Subject for Key {
     fn spki(&self) -> Result<Vec<u8>, PkiError> {
-        let der = self.pair.public_key().as_der();
+        let der: Result<PublicKeyX509Der<'_>, _> = match &self.pair {
+            Pair::Ecdsa(pair) => pair.public_key().as_der(),
+            Pair::Rsa(pair) => pair.public_key().as_der(),
+        };
         let der = der.map_err(|_| PkiError::Crypto("writing a public key"))?;
         Ok(der.as_ref().to_vec())
     }
 
-    /// SHA-1 of the public point (RFC 5280 section 4.2.1.2, method 1).
     fn identifier(&self) -> Vec<u8> {
-        let point = self.pair.public_key().as_ref();
-        digest(&SHA1_FOR_LEGACY_USE_ONLY, point).as_ref().to_vec()
+        let public = match &self.pair {
+            Pair::Ecdsa(pair) => pair.public_key().as_ref(),
+            Pair::Rsa(pair) => pair.public_key().as_ref(),
+        };
+        digest(&SHA1_FOR_LEGACY_USE_ONLY, public).as_ref().to_vec()
+    }
+}
+
+/// A key that is somebody else's.
+impl Subject for RsaKey {
+    fn spki(&self) -> Result<Vec<u8>, PkiError> {
+        crate::rsa::spki(self).ok_or(PkiError::Crypto("writing a public key"))
+    }
+
+    fn identifier(&self) -> Vec<u8> {
+        let key = of(
+            tag::SEQUENCE,
+            &[&integer(&self.modulus), &integer(&self.exponent)],
+        );
+        digest(&SHA1_FOR_LEGACY_USE_ONLY, &key).as_ref().to_vec()
     }
 }
 
@@ -127,11 +210,11 @@ pub(crate) const CRL_SIGN: u8 = 0x02;
 /// Signs `profile` for `subject` by `issuer`, whose name is `issuer_name`.
 pub(crate) fn issue(
     profile: &Profile<'_>,
-    subject: &Key,
+    subject: &dyn Subject,
     issuer: &Key,
     issuer_name: &[u8],
 ) -> Result<Vec<u8>, PkiError> {
-    let algorithm = issuer.curve.signature_algorithm();
+    let algorithm = issuer.signature_algorithm();
     let extensions: Vec<Vec<u8>> = profile
         .extensions
         .iter()
@@ -154,18 +237,15 @@ pub(crate) fn issue(
             &value(tag::constructed(3), &extensions),
         ],
     );
-    let signature = issuer
-        .pair
-        .sign(&SystemRandom::new(), &unsigned)
-        .map_err(|_| PkiError::Crypto("signing a certificate"))?;
+    let signature = issuer.sign(&unsigned)?;
     Ok(of(
         tag::SEQUENCE,
-        &[&unsigned, &algorithm, &bits(signature.as_ref(), 0)],
+        &[&unsigned, &algorithm, &bits(&signature, 0)],
     ))
 }
 
 impl Extension<'_> {
-    fn encode(&self, subject: &Key, issuer: &Key) -> Vec<u8> {
+    fn encode(&self, subject: &dyn Subject, issuer: &Key) -> Vec<u8> {
         let (number, critical, content) = match self {
             Self::Authority(path) => {
                 let yes = value(tag::BOOLEAN, &[0xff]);
@@ -211,6 +291,14 @@ impl Extension<'_> {
 }
 
 impl AlternativeName {
+    /// An address where `text` is one, else a DNS name.
+    pub(crate) fn of(text: &str) -> Self {
+        match text.parse() {
+            Ok(address) => Self::Address(address),
+            Err(_) => Self::Dns(text.to_owned()),
+        }
+    }
+
     fn encode(&self) -> Vec<u8> {
         match self {
             Self::Dns(host) => value(tag::context(2), host.as_bytes()),

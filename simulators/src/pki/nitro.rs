@@ -9,8 +9,8 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair};
 
 use super::certificate::{
-    CRL_SIGN, Curve, DIGITAL_SIGNATURE, Extension, KEY_CERT_SIGN, Key, NON_REPUDIATION, Profile,
-    issue,
+    Algorithm, CRL_SIGN, DIGITAL_SIGNATURE, Extension, KEY_CERT_SIGN, Key, NON_REPUDIATION,
+    Profile, issue,
 };
 use super::name::{Attribute, name};
 use super::store::{Issuer, PkiError, load_or_create, pem};
@@ -34,7 +34,7 @@ impl NitroRoot {
     /// [`PkiError`].
     pub fn in_directory(directory: &Path, now: Timestamp) -> Result<Self, PkiError> {
         let made = || Self::generate(now).map(|root| root.0);
-        load_or_create(directory, "nitro-root", Curve::P384, made).map(Self)
+        load_or_create(directory, "nitro-root", Algorithm::P384, made).map(Self)
     }
 
     /// A new root, valid from an hour before `now`, kept nowhere.
@@ -42,7 +42,7 @@ impl NitroRoot {
     /// # Errors
     /// [`PkiError`].
     pub fn generate(now: Timestamp) -> Result<Self, PkiError> {
-        let key = Key::generate(Curve::P384)?;
+        let key = Key::generate(Algorithm::P384)?;
         let subject = root_name();
         let profile = Profile {
             serial: &serial()?,
@@ -221,7 +221,7 @@ impl NitroIdentity {
         let instance_host = format!("{}.{region}.aws.nitro-enclaves", self.instance_id);
         let instance_name = instance_name(&instance_host);
 
-        let regional_key = Key::generate(Curve::P384)?;
+        let regional_key = Key::generate(Algorithm::P384)?;
         let revocation = Extension::Revocation("http://crl.nitro.invalid/regional.crl");
         let regional = Profile {
             serial: &serial()?,
@@ -240,7 +240,7 @@ impl NitroIdentity {
         // at the time of use, as in genuine chains.
         let regional = issue(&regional, &regional_key, &self.root.0.key, &root_name())?;
 
-        let zonal_key = Key::generate(Curve::P384)?;
+        let zonal_key = Key::generate(Algorithm::P384)?;
         let revocation = Extension::Revocation("http://crl.nitro.invalid/zonal.crl");
         let zonal = Profile {
             serial: &serial()?,
@@ -257,7 +257,7 @@ impl NitroIdentity {
         };
         let zonal = issue(&zonal, &zonal_key, &regional_key, &regional_name)?;
 
-        let instance_key = Key::generate(Curve::P384)?;
+        let instance_key = Key::generate(Algorithm::P384)?;
         let instance_until = now.plus_seconds(23 * HOUR);
         let instance = Profile {
             serial: &serial()?,
@@ -282,7 +282,7 @@ impl NitroIdentity {
     }
 
     fn leaf_at(&self, now: Timestamp, chain: &Chain) -> Result<Leaf, PkiError> {
-        let key = Key::generate(Curve::P384)?;
+        let key = Key::generate(Algorithm::P384)?;
         // The second half of a genuine serial is the time of issue.
         let half = random::<8>()?;
         let serial = [&[half[0] & 0x7f], &half[1..], &now.seconds().to_be_bytes()].concat();

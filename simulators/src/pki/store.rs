@@ -5,7 +5,7 @@ use std::path::Path;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
-use super::certificate::{Curve, Key};
+use super::certificate::{Algorithm, Key};
 use crate::files::{self, FileError};
 use crate::text::{NoRandomness, base64};
 
@@ -37,7 +37,7 @@ pub(super) struct Issuer {
 pub(super) fn load_or_create(
     directory: &Path,
     name: &str,
-    curve: Curve,
+    algorithm: Algorithm,
     create: impl FnOnce() -> Result<Issuer, PkiError>,
 ) -> Result<Issuer, PkiError> {
     let certificate_path = directory.join(format!("{name}.pem"));
@@ -58,7 +58,7 @@ pub(super) fn load_or_create(
                 .map_err(|_| pem_error(&key_path, "a PKCS #8 private key"))?;
             Issuer {
                 certificate: certificate.to_vec(),
-                key: Key::read(curve, key.secret_pkcs8_der())?,
+                key: Key::read(algorithm, key.secret_pkcs8_der())?,
             }
         }
         None => {

@@ -1,6 +1,5 @@
 //! The authority of the simulated HTTPS services, and the server certificates it issues.
 
-use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,8 +8,8 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 
 use super::certificate::{
-    AlternativeName, CRL_SIGN, Curve, DIGITAL_SIGNATURE, Extension, KEY_CERT_SIGN, Key, Profile,
-    issue,
+    Algorithm, AlternativeName, CRL_SIGN, DIGITAL_SIGNATURE, Extension, KEY_CERT_SIGN, Key,
+    Profile, issue,
 };
 use super::name::{Attribute, name};
 use super::store::{Issuer, PkiError, load_or_create, pem};
@@ -39,7 +38,7 @@ impl TlsAuthority {
     /// [`PkiError`].
     pub fn in_directory(directory: &Path, now: Timestamp) -> Result<Self, PkiError> {
         let made = || Self::generate(now).map(|authority| authority.0);
-        load_or_create(directory, "tls-ca", Curve::P256, made).map(Self)
+        load_or_create(directory, "tls-ca", Algorithm::P256, made).map(Self)
     }
 
     /// A new authority, kept nowhere.
@@ -47,7 +46,7 @@ impl TlsAuthority {
     /// # Errors
     /// [`PkiError`].
     pub fn generate(now: Timestamp) -> Result<Self, PkiError> {
-        let key = Key::generate(Curve::P256)?;
+        let key = Key::generate(Algorithm::P256)?;
         let subject = authority_name();
         let profile = Profile {
             serial: &[&[0x40], random::<15>()?.as_slice()].concat(),
@@ -55,7 +54,8 @@ impl TlsAuthority {
             not_before: now.minus_seconds(DAY),
             not_after: now.plus_seconds(3650 * DAY),
             extensions: &[
-                Extension::Authority(Some(0)),
+                // One below it, which issues those that sign released keys.
+                Extension::Authority(Some(1)),
                 Extension::SubjectKey,
                 Extension::Usage(DIGITAL_SIGNATURE | KEY_CERT_SIGN | CRL_SIGN, true),
             ],
@@ -76,19 +76,25 @@ impl TlsAuthority {
         &self.0.certificate
     }
 
+    /// Signs a certificate (DER).
+    pub(super) fn certify(
+        &self,
+        profile: &Profile<'_>,
+        subject: &Key,
+    ) -> Result<Vec<u8>, PkiError> {
+        issue(profile, subject, &self.0.key, &authority_name())
+    }
+
     /// A new server key with its certificate.
     ///
     /// # Errors
     /// [`PkiError`].
     pub fn issue(&self, wanted: &ServerCertificate<'_>) -> Result<Arc<CertifiedKey>, PkiError> {
-        let key = Key::generate(Curve::P256)?;
+        let key = Key::generate(Algorithm::P256)?;
         let names: Vec<AlternativeName> = wanted
             .names
             .iter()
-            .map(|text| match text.parse::<IpAddr>() {
-                Ok(address) => AlternativeName::Address(address),
-                Err(_) => AlternativeName::Dns(text.clone()),
-            })
+            .map(|n| AlternativeName::of(n))
             .collect();
         let common_name = wanted.names.first().map_or("localhost", String::as_str);
         let profile = Profile {
@@ -105,7 +111,7 @@ impl TlsAuthority {
                 Extension::Names(&names),
             ],
         };
-        let certificate = issue(&profile, &key, &self.0.key, &authority_name())?;
+        let certificate = self.certify(&profile, &key)?;
         let private = PrivatePkcs8KeyDer::from(key.pkcs8.clone());
         let certified = CertifiedKey::from_der(
             vec![CertificateDer::from(certificate)],

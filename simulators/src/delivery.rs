@@ -1,4 +1,4 @@
-//! Answer bodies: whole, slow, endless, or cut off.
+//! How an answer is delivered: whole, late, slow, endless, cut off, or not at all.
 
 use std::io;
 use std::pin::Pin;
@@ -6,16 +6,57 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hyper::body::{Body, Bytes, Frame, SizeHint};
+use serde::{Deserialize, Serialize};
 use tokio::time::Sleep;
-
-use super::faults::{DropMoment, Fault};
 
 /// Between two pieces of an endless body; each piece is [`FILLER`].
 const ENDLESS_PAUSE: Duration = Duration::from_millis(1);
 static FILLER: [u8; 4096] = [b' '; 4096];
 
+/// Why a client must refuse a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WrongCertificate {
+    /// Right names, an authority nobody trusts.
+    OtherAuthority,
+    /// The right authority, another name.
+    OtherName,
+    /// The right authority and names, expired a day ago.
+    Expired,
+}
+
+/// When a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DropMoment {
+    /// Before the TLS handshake.
+    Accept,
+    /// After the request was read, before any answer. The operation has been carried out.
+    Answer,
+    /// In the middle of the answer's body.
+    Body,
+}
+
+/// How an answer reaches its client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    #[default]
+    AtOnce,
+    /// This many milliseconds late.
+    Late(u64),
+    /// This many milliseconds between two bytes.
+    Slow(u64),
+    Endless,
+    /// Another body, that is no JSON, with status 200.
+    Garbage,
+    /// The connection ends before the answer.
+    Dropped,
+    /// The connection ends in the middle of it.
+    CutOff,
+}
+
 /// The body of an answer.
-pub(super) struct AnswerBody {
+pub(crate) struct AnswerBody {
     rest: Bytes,
     pace: Pace,
 }
@@ -36,20 +77,18 @@ enum Pace {
 }
 
 impl AnswerBody {
-    /// `bytes`, delivered as `fault` says.
-    pub(super) fn new(bytes: Bytes, fault: Option<&Fault>) -> Self {
-        let pace = match fault {
-            Some(Fault::SlowBody { milliseconds }) => {
-                let pause = Duration::from_millis(*milliseconds);
+    /// `bytes`, delivered as told.
+    pub(crate) fn new(bytes: Bytes, delivery: Delivery) -> Self {
+        let pace = match delivery {
+            Delivery::Slow(milliseconds) => {
+                let pause = Duration::from_millis(milliseconds);
                 let sleep = Box::pin(tokio::time::sleep(pause));
                 Pace::ByteByByte { pause, sleep }
             }
-            Some(Fault::EndlessBody) => Pace::Endless {
+            Delivery::Endless => Pace::Endless {
                 sleep: Box::pin(tokio::time::sleep(ENDLESS_PAUSE)),
             },
-            Some(Fault::Drop {
-                when: DropMoment::Body,
-            }) => Pace::CutOff { halfway: false },
+            Delivery::CutOff => Pace::CutOff { halfway: false },
             _ => Pace::AtOnce,
         };
         Self { rest: bytes, pace }
