@@ -28,7 +28,7 @@ nodeseal-wire: nodeseal-memory
 /// links only the hardware it is for, verification knows no network, and shipped code has one crypto provider.
 const MUST_NOT_LINK: &str = "
 nodeseal: nodeseal-azure nodeseal-core nodeseal-sim nodeseal-harness tss-esapi aws-nitro-enclaves-nsm-api ring openssl-sys rsa
-nodeseal-tpm: nodeseal-sim nodeseal-harness nodeseal-nitro aws-nitro-enclaves-nsm-api ring openssl-sys rsa
+nodeseal-tpm: nodeseal-sim nodeseal-harness nodeseal-nitro tss-esapi aws-nitro-enclaves-nsm-api ring openssl-sys rsa
 nodeseal-nitro: nodeseal-azure azure_core nodeseal-sim nodeseal-harness nodeseal-tpm tss-esapi ring openssl-sys rsa
 nodeseal-attestation: tokio hyper socket2 nodeseal-memory ring openssl-sys rsa
 ";
@@ -46,8 +46,9 @@ enclave/core/src/service.rs: frames to the agent
 enclave/core/src/service/open.rs: opened keys on their way to the agent
 enclave/core/src/service/seal.rs: keys to be sealed, from the agent
 enclave/memory/src/secret.rs: its definition
-enclave/tpm/src/esys/sealing.rs: the secret of a lock, to and from the TPM
 enclave/tpm/src/lock.rs: the secret of a lock
+enclave/tpm/src/tpm2/sealing.rs: the secret of a lock, to and from the TPM
+enclave/tpm/src/tpm2/session.rs: the key of a session with the TPM
 enclave/wire/src/frame.rs: the payload of a frame
 src/client/open.rs: dividing a reply into keys
 src/commands/attest.rs: evidence, which is no secret but comes as a payload

@@ -1,7 +1,5 @@
 //! What a process that holds secrets switches off for itself.
 
-use std::os::unix::process::CommandExt;
-
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
@@ -39,39 +37,6 @@ pub fn harden_process() -> Result<(), HardenError> {
     setrlimit(Resource::Core, none).map_err(refused("forbid core dumps"))?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(refused("forbid tracing (PR_SET_DUMPABLE)"))
-}
-
-/// The variable that makes the C library overwrite all heap memory when it is freed (glibc manual, 38.2 "Memory
-/// Allocation Tunables"). The per-thread cache is off because blocks that go there are not overwritten.
-pub const WIPE_C_HEAP: (&str, &str) = (
-    "GLIBC_TUNABLES",
-    "glibc.malloc.tcache_count=0:glibc.malloc.perturb=165",
-);
-
-/// Makes sure that the process was started with these environment variables, which its C libraries read before `main`:
-/// starts the program anew with them, same arguments, same process id, unless it was.
-///
-/// With [`WIPE_C_HEAP`], C libraries (TPM stack, its OpenSSL) leave nothing in freed heap memory; Rust's own memory does
-/// not need it ([`crate::WipingAllocator`] does that). Call it before anything else in `main`.
-///
-/// # Errors
-/// When the program cannot be executed again.
-pub fn ensure_environment(variables: &[(&str, &str)]) -> Result<(), HardenError> {
-    let is_set =
-        |(name, value): &(&str, &str)| std::env::var_os(name).is_some_and(|found| found == *value);
-    if variables.iter().all(is_set) {
-        return Ok(());
-    }
-    let mut arguments = std::env::args_os();
-    let mut again = std::process::Command::new("/proc/self/exe");
-    if let Some(name) = arguments.next() {
-        again.arg0(name);
-    }
-    again.args(arguments).envs(variables.iter().copied());
-    Err(HardenError {
-        what: "start again with the environment its libraries need",
-        source: again.exec(),
-    })
 }
 
 /// Locks all memory of the process, now and later, as it is touched (mlockall(2) with `MCL_ONFAULT`).

@@ -3,7 +3,7 @@
 //! In reading order:
 //! - [`config`]: what it is told to do; [`tcti`]: where the TPM is.
 //! - [`structures`], [`policy`]: TPM structures, Names and policy digests, in software.
-//! - [`tpm`]: what nodeseal needs of a TPM; [`esys`]: that over tpm2-tss; [`error`]: every way it can fail, by name.
+//! - [`tpm`]: what nodeseal needs of a TPM; [`tpm2`]: that in the TPM's own language; [`error`]: every way it can fail, by name.
 //! - [`enrolment`], [`record`]: which TPM, which storage root key, and the file that says so.
 //! - [`owner`]: the one thread that speaks to the TPM.
 //! - [`lock`]: the `tpm` lock of a way, made and opened.
@@ -12,7 +12,6 @@
 pub mod config;
 pub mod enrolment;
 pub mod error;
-pub mod esys;
 pub mod listener;
 pub mod lock;
 pub mod owner;
@@ -23,3 +22,5 @@ pub mod serve;
 pub mod structures;
 pub mod tcti;
 pub mod tpm;
+pub mod tpm2;
+mod transport;

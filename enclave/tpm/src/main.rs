@@ -6,13 +6,13 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Parser, Subcommand};
-use nodeseal_memory::{WIPE_C_HEAP, WipingAllocator, ensure_environment, harden_process};
+use nodeseal_memory::{WipingAllocator, harden_process};
 use nodeseal_tpm::config::Config;
 use nodeseal_tpm::enrolment::{Keep, enroll};
 use nodeseal_tpm::error::TpmError;
-use nodeseal_tpm::esys::EsysTpm;
 use nodeseal_tpm::record;
 use nodeseal_tpm::serve::{ServeError, serve};
+use nodeseal_tpm::tpm2::Tpm2;
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
@@ -61,11 +61,7 @@ struct Enroll {
 type Failure = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
-    // First of all, while there is one thread and no secret: it may start the program anew. The TPM's library writes
-    // its own errors to standard error unless told not to before it is loaded; ours say more.
-    let hardened = ensure_environment(&[WIPE_C_HEAP, ("TSS2_LOG", "all+NONE")])
-        .and_then(|()| harden_process())
-        .map_err(Failure::from);
+    let hardened = harden_process().map_err(Failure::from);
     let done = hardened.and_then(|()| match Cli::parse().command {
         Command::Enroll(enroll) => enroll.run(),
         Command::Serve(common) => common.serve(),
@@ -93,10 +89,8 @@ fn exit_code(error: &(dyn std::error::Error + 'static)) -> u8 {
 impl Common {
     fn serve(&self) -> Result<(), Failure> {
         let config = Config::read(&self.config)?;
-        // tss-esapi reports every error it passes on, and every connection.
-        let filter = EnvFilter::try_new(&config.log)?.add_directive("tss_esapi=off".parse()?);
         tracing_subscriber::fmt()
-            .with_env_filter(filter)
+            .with_env_filter(EnvFilter::try_new(&config.log)?)
             .with_writer(std::io::stderr)
             .with_ansi(std::io::stderr().is_terminal())
             .with_target(false)
@@ -118,7 +112,7 @@ impl Enroll {
             return Err(record::RecordError::Exists { path }.into());
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-        let record = enroll(&mut EsysTpm::new(config.tcti.clone()), keep, now)?;
+        let record = enroll(&mut Tpm2::new(config.tcti.clone()), keep, now)?;
         record::write(
             &config.enrolment,
             &record,

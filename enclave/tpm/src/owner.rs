@@ -20,8 +20,8 @@ type Job = Box<dyn FnOnce(&mut Worker) + Send>;
 const MAX_STUCK: u32 = 4;
 /// A request waits for those before it for this many times the limit of one.
 const QUEUE_FACTOR: u32 = 4;
-/// ESYS buffers several structures of some KiB each on the stack; half of it is overwritten after each use.
-const STACK: usize = 1024 * 1024;
+/// Enough many times over: answers lie in the heap, and 64 KiB of this are overwritten after each use.
+const STACK: usize = 512 * 1024;
 
 /// A TPM that async code can use.
 #[derive(Clone)]
@@ -65,7 +65,7 @@ impl TpmOwner {
 
     /// Runs `job` on the TPM's thread and gives back what it gave, after retries.
     ///
-    /// The TPM's library forgets what it handled before the next job, whoever that is for.
+    /// The connection is dropped before the next job, whoever that is for.
     ///
     /// # Errors
     /// As the job; [`TpmError::Silent`] when the TPM does not answer within the limit.

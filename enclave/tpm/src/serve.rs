@@ -20,12 +20,12 @@ use tokio::time::{sleep, timeout};
 use crate::config::Config;
 use crate::enrolment::{Enrolment, verify};
 use crate::error::TpmError;
-use crate::esys::EsysTpm;
 use crate::listener::{ListenError, Listener};
 use crate::lock::TpmLocks;
 use crate::owner::TpmOwner;
 use crate::record::{self, RecordError};
 use crate::sandbox::{self, Needs, SandboxError};
+use crate::tpm2::Tpm2;
 
 /// A client that may not connect gets this long to read why.
 const REFUSAL_WAIT: Duration = Duration::from_secs(1);
@@ -76,7 +76,7 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
     let tcti = config.tcti.clone();
     let owner = TpmOwner::start(
         tcti.clone(),
-        Arc::new(move || Box::new(EsysTpm::new(tcti.clone()))),
+        Arc::new(move || Box::new(Tpm2::new(tcti.clone()))),
         config.tpm_timeout,
     )?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -127,14 +127,22 @@ impl Template {
     /// Whether a public area is a key of this template: everything but the point itself is the template's.
     #[must_use]
     pub fn describes(self, public: &[u8]) -> bool {
-        let Some(point) = public.strip_prefix(self.prefix().as_slice()) else {
-            return false;
-        };
-        let mut rest = Fields(point);
-        matches!(
-            (rest.sized(), rest.sized(), rest.0),
-            (Some([_, ..]), Some([_, ..]), [])
-        )
+        self.point(public).is_some()
+    }
+
+    /// The point of a key of this template, uncompressed (04, x, y); TPMs may leave out zeros in front of either.
+    #[must_use]
+    pub fn point(self, public: &[u8]) -> Option<[u8; 65]> {
+        let mut rest = Fields(public.strip_prefix(self.prefix().as_slice())?);
+        let (x, y) = (rest.sized()?, rest.sized()?);
+        let mut point = [0; 65];
+        let (form, halves) = point.split_first_mut()?;
+        *form = 4;
+        for (half, coordinate) in halves.chunks_exact_mut(32).zip([x, y]) {
+            let zeros = half.len().checked_sub(coordinate.len())?;
+            half.get_mut(zeros..)?.copy_from_slice(coordinate);
+        }
+        (!x.is_empty() && !y.is_empty() && rest.0.is_empty()).then_some(point)
     }
 }
 
@@ -237,7 +245,7 @@ pub fn without_size(bytes: &[u8]) -> Option<&[u8]> {
 }
 
 /// Appends `bytes` with their length as UINT16 before them. All callers' lengths are far below 2^16.
-fn push_sized(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn push_sized(out: &mut Vec<u8>, bytes: &[u8]) {
     let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
     out.extend(length.to_be_bytes());
     out.extend(bytes);
@@ -247,16 +255,42 @@ fn exactly_32(bytes: &[u8]) -> Option<&[u8; 32]> {
     bytes.try_into().ok()
 }
 
-/// Bytes yet to be read.
-struct Fields<'b>(&'b [u8]);
+/// Bytes yet to be read; numbers are big-endian (part 1, 5.3).
+pub(crate) struct Fields<'b>(pub(crate) &'b [u8]);
 
 impl<'b> Fields<'b> {
-    /// A byte string with its UINT16 length before it.
-    fn sized(&mut self) -> Option<&'b [u8]> {
-        let (length, rest) = self.0.split_first_chunk::<2>()?;
-        let (content, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+    /// The next bytes.
+    pub(crate) fn take(&mut self, length: usize) -> Option<&'b [u8]> {
+        let (taken, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
-        Some(content)
+        Some(taken)
+    }
+
+    fn chunk<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
+    pub(crate) fn u8(&mut self) -> Option<u8> {
+        self.chunk().map(u8::from_be_bytes)
+    }
+
+    pub(crate) fn u16(&mut self) -> Option<u16> {
+        self.chunk().map(u16::from_be_bytes)
+    }
+
+    pub(crate) fn u32(&mut self) -> Option<u32> {
+        self.chunk().map(u32::from_be_bytes)
+    }
+
+    /// A byte string with its UINT16 length before it.
+    pub(crate) fn sized(&mut self) -> Option<&'b [u8]> {
+        let length = self.u16()?;
+        self.take(usize::from(length))
+    }
+
+    /// Everything that is left.
+    pub(crate) fn rest(&mut self) -> &'b [u8] {
+        std::mem::take(&mut self.0)
     }
 }
 
@@ -333,8 +367,23 @@ mod tests {
             !Template::Srk.describes(&Template::Srk.public()),
             "no point"
         );
+        let point = Template::Srk.point(&key).unwrap();
+        assert_eq!((point[0], point[1], point[64]), (4, 1, 2));
         key.push(0);
         assert!(!Template::Srk.describes(&key), "trailing byte");
+    }
+
+    #[test]
+    fn a_coordinate_without_its_leading_zeros_gives_the_same_point() {
+        let mut key = Template::Srk.prefix();
+        push_sized(&mut key, &[1; 31]);
+        push_sized(&mut key, &[2; 32]);
+        let point = Template::Srk.point(&key).unwrap();
+        assert_eq!(point[..3], [4, 0, 1]);
+        let mut long = Template::Srk.prefix();
+        push_sized(&mut long, &[1; 33]);
+        push_sized(&mut long, &[2; 32]);
+        assert_eq!(Template::Srk.point(&long), None);
     }
 
     proptest::proptest! {

@@ -1,4 +1,4 @@
-//! Where the TPM is: a strict reading of TCTI strings, none of which reaches the library unchecked.
+//! Where the TPM is: a strict reading of TCTI strings, the form in which TPM tools name it. None is guessed at.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,10 +10,8 @@ use std::str::FromStr;
 pub enum Tcti {
     /// A character device of the kernel, `device:/dev/tpmrm0`.
     Device(PathBuf),
-    /// A software TPM on this machine, `swtpm:host=127.0.0.1,port=2321`. The control channel is the next port.
+    /// A software TPM on this machine, `swtpm:host=127.0.0.1,port=2321`. Its control channel, the next port, is not used.
     Swtpm(Endpoint),
-    /// A software TPM that speaks the protocol of Microsoft's simulator, `mssim:host=127.0.0.1,port=2321`.
-    Mssim(Endpoint),
 }
 
 /// Address of a software TPM. Loopback only: this process has no network.
@@ -21,7 +19,7 @@ pub enum Tcti {
 pub struct Endpoint {
     /// Loopback address.
     pub host: IpAddr,
-    /// Port of the command channel; the control channel is at the next one.
+    /// Port of the command channel.
     pub port: u16,
 }
 
@@ -36,20 +34,19 @@ impl fmt::Display for Tcti {
         match self {
             Self::Device(path) => write!(f, "device:{}", path.display()),
             Self::Swtpm(at) => write!(f, "swtpm:{at}"),
-            Self::Mssim(at) => write!(f, "mssim:{at}"),
         }
     }
 }
 
 /// A TCTI string is not one this process takes.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("TCTI {given:?}: {problem}; the TPM library would {library}; write {instead}")]
+#[error("TCTI {given:?}: {problem}; tpm2-tss would {library}; write {instead}")]
 pub struct TctiError {
     /// The string as configured.
     pub given: String,
     /// What is wrong with it.
     pub problem: String,
-    /// What tss-esapi 7.7 and tpm2-tss would have made of it.
+    /// What tpm2-tss, which TPM tools hand these strings to, would have made of it.
     pub library: &'static str,
     /// What to write.
     pub instead: &'static str,
@@ -57,7 +54,6 @@ pub struct TctiError {
 
 const DEVICE: &str = "device:/dev/tpmrm0";
 const SWTPM: &str = "swtpm:host=127.0.0.1,port=2321";
-const MSSIM: &str = "mssim:host=127.0.0.1,port=2321";
 const ANY: &str = "device:/dev/tpmrm0 or swtpm:host=127.0.0.1,port=2321";
 const REFUSE: &str = "refuse it without a reason";
 
@@ -93,13 +89,12 @@ impl FromStr for Tcti {
                 "talk to whatever listens on localhost port 2321",
                 SWTPM,
             )),
-            ("mssim", None | Some("")) => Err(refuse(
-                "no address",
-                "talk to whatever listens on localhost port 2321",
-                MSSIM,
+            ("swtpm", Some(keys)) => endpoint(given, keys).map(Self::Swtpm),
+            ("mssim", _) => Err(refuse(
+                "the protocol of Microsoft's simulator is not spoken here",
+                "power the simulator on, then talk to it",
+                SWTPM,
             )),
-            ("swtpm", Some(keys)) => endpoint(given, keys, SWTPM).map(Self::Swtpm),
-            ("mssim", Some(keys)) => endpoint(given, keys, MSSIM).map(Self::Mssim),
             ("tabrmd", _) => Err(refuse(
                 "a resource manager daemon sees and serves others beside us",
                 "connect to it over D-Bus",
@@ -120,12 +115,12 @@ fn device(path: &str) -> Option<Tcti> {
         .then(|| Tcti::Device(path.into()))
 }
 
-fn endpoint(given: &str, keys: &str, instead: &'static str) -> Result<Endpoint, TctiError> {
+fn endpoint(given: &str, keys: &str) -> Result<Endpoint, TctiError> {
     let refuse = |problem: String, library| TctiError {
         given: given.to_owned(),
         problem,
         library,
-        instead,
+        instead: SWTPM,
     };
     let (mut host, mut port) = (None, None);
     for pair in keys.split(',') {
@@ -140,7 +135,7 @@ fn endpoint(given: &str, keys: &str, instead: &'static str) -> Result<Endpoint, 
             "port" => &mut port,
             "path" => {
                 return Err(refuse(
-                    "unix sockets are not supported by this version of the library".to_owned(),
+                    "unix sockets are not supported".to_owned(),
                     "ignore the path and talk to whatever listens on localhost port 2321",
                 ));
             }
@@ -204,7 +199,7 @@ mod tests {
             "device:/dev/tpmrm0",
             "device:/dev/tpm0",
             "swtpm:host=127.0.0.1,port=2321",
-            "mssim:host=::1,port=4000",
+            "swtpm:host=::1,port=4000",
         ] {
             assert_eq!(given.parse::<Tcti>().unwrap().to_string(), given);
         }
@@ -221,9 +216,8 @@ mod tests {
     fn a_socket_path_is_refused_with_what_the_library_would_have_done() {
         assert_eq!(
             problem("swtpm:path=/x.sock"),
-            "TCTI \"swtpm:path=/x.sock\": unix sockets are not supported by this version of the library; the TPM \
-             library would ignore the path and talk to whatever listens on localhost port 2321; write \
-             swtpm:host=127.0.0.1,port=2321"
+            "TCTI \"swtpm:path=/x.sock\": unix sockets are not supported; tpm2-tss would ignore the path and talk \
+             to whatever listens on localhost port 2321; write swtpm:host=127.0.0.1,port=2321"
         );
     }
 
@@ -241,7 +235,8 @@ mod tests {
         for (given, expected) in [
             ("swtpm", "no address"),
             ("swtpm:", "no address"),
-            ("mssim", "no address"),
+            ("mssim", "Microsoft's simulator"),
+            ("mssim:host=127.0.0.1,port=2321", "Microsoft's simulator"),
             ("swtpm:host=127.0.0.1", "no port"),
             ("swtpm:port=2321", "no host"),
             ("swtpm:port=2321,port=2322,host=127.0.0.1", "\"port\" twice"),

@@ -1,4 +1,4 @@
-//! What nodeseal needs of a TPM, no more: the seam under which one file speaks to the TPM's library.
+//! What nodeseal needs of a TPM, no more: the seam under which one module speaks the TPM's language.
 
 use nodeseal_memory::Secret;
 use nodeseal_wire::lock::PcrBank;
@@ -128,8 +128,8 @@ pub trait Tpm {
     /// Manufacturer and firmware version, for the enrolment record.
     fn about(&mut self) -> Result<String, TpmError>;
 
-    /// Drops whatever the library keeps of the last commands (buffers, session keys) and the connection; the next
-    /// command connects anew. So the TPM's device is not held while nothing is asked of it.
+    /// Flushes what a command that failed left loaded, and drops the connection; the next command connects anew. So the
+    /// TPM's device is not held while nothing is asked of it.
     fn refresh(&mut self);
 }
 

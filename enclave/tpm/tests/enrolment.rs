@@ -8,7 +8,7 @@ use nodeseal_harness::tpm_commands::transact;
 use nodeseal_harness::{Handles, Swtpm};
 use nodeseal_tpm::enrolment::{Enrolment, Keep, Mismatch, enroll};
 use nodeseal_tpm::error::TpmError;
-use nodeseal_tpm::esys::EsysTpm;
+use nodeseal_tpm::tpm2::Tpm2;
 
 const PCRS: [u8; 2] = [7, 11];
 const SRK: [u8; 4] = [0x81, 0, 0, 1];
@@ -152,7 +152,7 @@ async fn a_lock_of_another_tpm_is_refused_before_the_tpm_is_asked() {
 #[test]
 fn a_record_of_a_newer_program_is_refused() {
     let swtpm = Swtpm::new().unwrap();
-    let mut tpm = EsysTpm::new(swtpm.tcti().parse().unwrap());
+    let mut tpm = Tpm2::new(swtpm.tcti().parse().unwrap());
     let mut record = enroll(&mut tpm, Keep::Persistent, 0).unwrap();
     record.version = 2;
     let error = nodeseal_tpm::enrolment::verify(&mut tpm, &record).unwrap_err();

@@ -65,7 +65,7 @@ async fn ten_thousand_opens_leave_no_handle_and_no_session_in_the_tpm() {
         swtpm.count_handles(Handles::Persistent).unwrap(),
         persistent
     );
-    // Nor does this process grow: a leak of one ESYS object (2 KiB) per open would be 19 MiB.
+    // Nor does this process grow: a leak of 2 KiB per open would be 19 MiB.
     let grown = resident_kib().saturating_sub(resident);
     assert!(
         grown < 4096,

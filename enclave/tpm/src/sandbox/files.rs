@@ -12,15 +12,6 @@ use crate::tcti::Tcti;
 
 /// Rights up to this version of the kernel's interface are asked for (Linux 6.12); older kernels give what they have.
 const NEWEST: ABI = ABI::V6;
-/// What the TPM's library reads when it connects: itself, and its OpenSSL's configuration.
-const LIBRARIES: [&str; 5] = ["/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/local/lib"];
-const LIBRARY_FILES: [&str; 5] = [
-    "/etc/ld.so.cache",
-    "/etc/ssl/openssl.cnf",
-    "/etc/host.conf",
-    "/etc/nsswitch.conf",
-    "/dev/urandom",
-];
 
 /// Restricts the process; returns what is in force.
 pub fn restrict(needs: &Needs<'_>) -> Result<String, SandboxError> {
@@ -28,26 +19,18 @@ pub fn restrict(needs: &Needs<'_>) -> Result<String, SandboxError> {
         .and_then(RulesetCreated::restrict_self)
         .map_err(|error| SandboxError::Files(error.to_string()))?;
     Ok(match status.ruleset {
-        RulesetStatus::FullyEnforced => "only libraries and the TPM (Landlock)",
-        RulesetStatus::PartiallyEnforced => "only libraries and the TPM (Landlock, older kernel)",
+        RulesetStatus::FullyEnforced => "only the TPM (Landlock)",
+        RulesetStatus::PartiallyEnforced => "only the TPM (Landlock, older kernel)",
         RulesetStatus::NotEnforced => "not restricted: this kernel has no Landlock",
     }
     .to_owned())
 }
 
 fn rules(needs: &Needs<'_>) -> Result<RulesetCreated, RulesetError> {
-    let read = AccessFs::from_read(NEWEST) & !BitFlags::from(AccessFs::Execute);
-    let read_file = BitFlags::from(AccessFs::ReadFile);
     let mut rules = Ruleset::default()
         .handle_access(AccessFs::from_all(NEWEST))?
         .handle_access(AccessNet::from_all(NEWEST))?
         .create()?;
-    for directory in LIBRARIES {
-        rules = allow(rules, Path::new(directory), read)?;
-    }
-    for file in LIBRARY_FILES {
-        rules = allow(rules, Path::new(file), read_file)?;
-    }
     // Removing the socket at the end; a directory shared with others is not worth it.
     if let Some(directory) = needs.socket.and_then(Path::parent) {
         let here = directory == Path::new("");
@@ -60,12 +43,7 @@ fn rules(needs: &Needs<'_>) -> Result<RulesetCreated, RulesetError> {
             let use_device = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev;
             allow(rules, device, use_device)
         }
-        Tcti::Swtpm(at) | Tcti::Mssim(at) => {
-            let control = at.port.saturating_add(1);
-            rules
-                .add_rule(NetPort::new(at.port, AccessNet::ConnectTcp))?
-                .add_rule(NetPort::new(control, AccessNet::ConnectTcp))
-        }
+        Tcti::Swtpm(at) => rules.add_rule(NetPort::new(at.port, AccessNet::ConnectTcp)),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::tcti::Tcti;
 /// Moves to a network namespace of its own, with nothing in it, where that is possible and the TPM is a device.
 pub fn leave_network(tcti: &Tcti) -> Result<String, SandboxError> {
     match tcti {
-        Tcti::Swtpm(at) | Tcti::Mssim(at) => Ok(format!("loopback only, to the TPM at {at}")),
+        Tcti::Swtpm(at) => Ok(format!("loopback only, to the TPM at {at}")),
         Tcti::Device(_) if geteuid().is_root() => {
             // The call is deprecated because of flags that make file descriptors thread-local; this is not one.
             #[allow(deprecated)]

@@ -127,7 +127,7 @@ fn program(tcti: &Tcti) -> Result<BpfProgram, seccompiler::BackendError> {
         .map(|call| (*call, Vec::new()))
         .collect();
     let mut families = vec![libc::AF_UNIX];
-    if matches!(tcti, Tcti::Swtpm(_) | Tcti::Mssim(_)) {
+    if matches!(tcti, Tcti::Swtpm(_)) {
         families.extend([libc::AF_INET, libc::AF_INET6]);
     }
     let family = |family: i32| is(0, u64::from(family.unsigned_abs()));

@@ -10,12 +10,12 @@ use nodeseal_core::lock::{KeyService, LockContext, NewLock, OpenedLock};
 use nodeseal_memory::Secret;
 use nodeseal_tpm::enrolment::{Enrolment, Keep, enroll, verify};
 use nodeseal_tpm::error::TpmError;
-use nodeseal_tpm::esys::EsysTpm;
 use nodeseal_tpm::lock::{SealTo, TpmLocks};
 use nodeseal_tpm::owner::TpmOwner;
 use nodeseal_tpm::policy::{PolicyDigest, policy_pcr, to_be_signed};
 use nodeseal_tpm::structures::signer_public;
 use nodeseal_tpm::tpm::PcrSelection;
+use nodeseal_tpm::tpm2::Tpm2;
 use nodeseal_wire::lock::{Lock, LockSpec, PcrBank, PolicySigner};
 use nodeseal_wire::message::{Context, Refusal, SignedPolicy};
 
@@ -34,13 +34,13 @@ pub fn pcrs(pcrs: &[u8]) -> PcrSelection {
 pub fn owner(tcti: &str, limit: Duration) -> TpmOwner {
     let tcti: nodeseal_tpm::tcti::Tcti = tcti.parse().unwrap();
     let at = tcti.clone();
-    let open = Arc::new(move || Box::new(EsysTpm::new(at.clone())) as Box<_>);
+    let open = Arc::new(move || Box::new(Tpm2::new(at.clone())) as Box<_>);
     TpmOwner::start(tcti, open, limit).unwrap()
 }
 
 /// Enrols the TPM at a TCTI.
 pub fn enrol(tcti: &str, keep: Keep) -> Enrolment {
-    enroll(&mut EsysTpm::new(tcti.parse().unwrap()), keep, 0).unwrap()
+    enroll(&mut Tpm2::new(tcti.parse().unwrap()), keep, 0).unwrap()
 }
 
 /// Locks of the TPM at a TCTI, if it is the one enrolled.

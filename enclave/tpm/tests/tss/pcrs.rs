@@ -6,9 +6,9 @@ use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::structures::{PcrSelectionList, PcrSlot};
 
 use super::commands::Commands;
-use crate::error::TpmError;
-use crate::structures::bank_length;
-use crate::tpm::PcrSelection;
+use nodeseal_tpm::error::TpmError;
+use nodeseal_tpm::structures::bank_length;
+use nodeseal_tpm::tpm::PcrSelection;
 
 /// A PCR_Read answers at most eight digests (TPML_DIGEST, part 2, 10.9.4), so 24 PCRs take three.
 const MAX_PCR_READS: usize = 24;

@@ -1,12 +1,5 @@
-//! The one module that speaks to tss-esapi, and through it to tpm2-tss.
-//!
-//! What holds here and why (read in tpm2-tss 3.x):
-//! - `Esys_TR_GetName` hashes the public area that ESYS keeps for a handle, and `Esys_StartAuthSession` encrypts the
-//!   salt to that same area (`iesys_compute_encrypted_salt`). So a key whose Name was compared is the key that is used,
-//!   whatever the bus says afterwards.
-//! - ESYS keeps inputs of the last command (`esysContext->in`), the salt and the last answer, decrypted, until it is
-//!   finalized; its heap is overwritten when freed (see nodeseal-memory). Hence [`Tpm::refresh`] after every use.
-//! - A context that is dropped flushes every transient object and session it knows of, so every path flushes.
+//! The TPM by other people's code: tss-esapi, and through it tpm2-tss with its own sessions and cryptography.
+#![allow(dead_code, unreachable_pub)]
 
 mod commands;
 mod pcrs;
@@ -24,10 +17,10 @@ use tss_esapi::tcti_ldr::{DeviceConfig, NetworkTPMConfig, TctiNameConf};
 use tss_esapi::{Context, Error};
 
 use self::commands::{Commands, HandleKind};
-use crate::error::TpmError;
-use crate::structures::{Name, Template};
-use crate::tcti::Tcti;
-use crate::tpm::{Occupied, PcrSelection, SealPolicy, SealedObject, Srk, Tpm, UnsealPolicy};
+use nodeseal_tpm::error::TpmError;
+use nodeseal_tpm::structures::{Name, Template};
+use nodeseal_tpm::tcti::Tcti;
+use nodeseal_tpm::tpm::{Occupied, PcrSelection, SealPolicy, SealedObject, Srk, Tpm, UnsealPolicy};
 
 /// A TPM behind tpm2-tss.
 pub struct EsysTpm {
@@ -55,7 +48,6 @@ impl EsysTpm {
             None => self.connect()?,
         };
         Ok(Commands {
-            tcti: &self.tcti,
             context: self.context.insert(context),
         })
     }
@@ -194,7 +186,6 @@ fn address(tcti: &Tcti) -> Result<TctiNameConf, Error> {
             DeviceConfig::from_str(&path.to_string_lossy()).map(TctiNameConf::Device)
         }
         Tcti::Swtpm(at) => NetworkTPMConfig::from_str(&at.to_string()).map(TctiNameConf::Swtpm),
-        Tcti::Mssim(at) => NetworkTPMConfig::from_str(&at.to_string()).map(TctiNameConf::Mssim),
     }
 }
 

@@ -11,10 +11,9 @@ use tss_esapi::traits::{Marshall, UnMarshall};
 use tss_esapi::{Context, Error};
 
 use super::response_code;
-use crate::error::TpmError;
-use crate::structures::{Name, Template};
-use crate::tcti::Tcti;
-use crate::tpm::Srk;
+use nodeseal_tpm::error::TpmError;
+use nodeseal_tpm::structures::{Name, Template};
+use nodeseal_tpm::tpm::Srk;
 
 #[derive(Clone, Copy)]
 pub(super) enum HandleKind {
@@ -25,7 +24,6 @@ pub(super) enum HandleKind {
 
 /// One use of a connected TPM.
 pub(super) struct Commands<'a> {
-    pub(super) tcti: &'a Tcti,
     pub(super) context: &'a mut Context,
 }
 
@@ -36,7 +34,7 @@ impl Commands<'_> {
         result: Result<T, Error>,
     ) -> Result<T, TpmError> {
         result.map_err(|error| match response_code(error) {
-            Some(code) => TpmError::from_code(code, command, self.tcti),
+            Some(code) => TpmError::from_code(code, command),
             None => TpmError::BadAnswer {
                 command,
                 problem: error.to_string(),
@@ -106,7 +104,7 @@ impl Commands<'_> {
 
     /// The storage root key, its Name compared with the pinned one.
     pub(super) fn srk(&mut self, srk: &Srk) -> Result<KeyHandle, TpmError> {
-        use crate::enrolment::Mismatch::SrkName;
+        use nodeseal_tpm::enrolment::Mismatch::SrkName;
         let object = match srk.handle {
             Some(handle) => self
                 .persistent(handle)?

@@ -14,10 +14,10 @@ use tss_esapi::structures::{
 use tss_esapi::traits::{Marshall, UnMarshall};
 
 use super::commands::Commands;
-use crate::error::TpmError;
-use crate::policy::{approval_digest, policy_pcr};
-use crate::structures::{Name, sealed_template};
-use crate::tpm::{Approval, PcrSelection, SealPolicy, SealedObject, Srk, UnsealPolicy};
+use nodeseal_tpm::error::TpmError;
+use nodeseal_tpm::policy::{approval_digest, policy_pcr};
+use nodeseal_tpm::structures::{Name, sealed_template};
+use nodeseal_tpm::tpm::{Approval, PcrSelection, SealPolicy, SealedObject, Srk, UnsealPolicy};
 
 /// Bytes sealed in one object.
 const SECRET_LENGTH: usize = 32;
@@ -135,8 +135,8 @@ impl Commands<'_> {
         approval: &Approval<'_>,
     ) -> Result<(), TpmError> {
         const COMMAND: &str = "TPM2_VerifySignature";
-        let signer_name = self.check(COMMAND, approval.signer_name())?;
-        let (public, digest, signature) = self.check(COMMAND, approval.parts())?;
+        let signer_name = self.check(COMMAND, signer_name(approval))?;
+        let (public, digest, signature) = self.check(COMMAND, parts(approval))?;
         // Not the null hierarchy: its tickets are refused by TPM2_PolicyAuthorize.
         let signer = self.context.execute_without_session(|context| {
             context.load_external_public(public, Hierarchy::Owner)
@@ -158,24 +158,22 @@ impl Commands<'_> {
     }
 }
 
-impl Approval<'_> {
-    fn signer_name(&self) -> Result<tss_esapi::structures::Name, Error> {
-        tss_esapi::structures::Name::try_from(Name::of(self.signer).0.to_vec())
-    }
+fn signer_name(approval: &Approval<'_>) -> Result<tss_esapi::structures::Name, Error> {
+    tss_esapi::structures::Name::try_from(Name::of(approval.signer).0.to_vec())
+}
 
-    /// The signer's key, what it signed, and its signature, as the library takes them.
-    fn parts(&self) -> Result<(Public, Digest, Signature), Error> {
-        let digest = approval_digest(self.approved, self.reference);
-        let (r, s) = self.signature.split_at(SECRET_LENGTH);
-        let signature = EccSignature::create(
-            HashingAlgorithm::Sha256,
-            EccParameter::try_from(r)?,
-            EccParameter::try_from(s)?,
-        )?;
-        Ok((
-            Public::unmarshall(self.signer)?,
-            Digest::try_from(digest.as_slice())?,
-            Signature::EcDsa(signature),
-        ))
-    }
+/// The signer's key, what it signed, and its signature, as the library takes them.
+fn parts(approval: &Approval<'_>) -> Result<(Public, Digest, Signature), Error> {
+    let digest = approval_digest(approval.approved, approval.reference);
+    let (r, s) = approval.signature.split_at(SECRET_LENGTH);
+    let signature = EccSignature::create(
+        HashingAlgorithm::Sha256,
+        EccParameter::try_from(r)?,
+        EccParameter::try_from(s)?,
+    )?;
+    Ok((
+        Public::unmarshall(approval.signer)?,
+        Digest::try_from(digest.as_slice())?,
+        Signature::EcDsa(signature),
+    ))
 }
