@@ -21,6 +21,7 @@ const MAX_HANDLES: u32 = 254;
 
 /// Kinds of handle, by the first of each (part 2, 7.2).
 #[derive(Clone, Copy)]
+#[repr(u32)]
 pub(super) enum HandleKind {
     Transient = 0x8000_0000,
     LoadedSession = 0x0200_0000,
@@ -29,6 +30,7 @@ pub(super) enum HandleKind {
 
 /// TPM_PT (part 2, 6.13).
 #[derive(Clone, Copy)]
+#[repr(u32)]
 pub(super) enum Property {
     Manufacturer = 0x105,
     FirmwareVersion1 = 0x10B,

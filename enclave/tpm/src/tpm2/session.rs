@@ -39,6 +39,7 @@ impl Attributes {
 
 /// What a session is for (TPM_SE, part 2, 6.11).
 #[derive(Clone, Copy)]
+#[repr(u8)]
 pub(super) enum Kind {
     Hmac = 0,
     Policy = 1,
