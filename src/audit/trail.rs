@@ -1,6 +1,7 @@
 //! Gathering what becomes of a batch, key by key, into one record.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use memchr::memmem;
 use nodeseal_wire::blob::Blob;
@@ -14,7 +15,7 @@ use super::{AuditError, AuditSettings, record};
 pub struct Trail {
     event: Event,
     /// Ways of each data key seen, with its id.
-    ways: Vec<([u8; 16], Vec<Way>)>,
+    ways: Vec<([u8; 16], Arc<[Way]>)>,
 }
 
 impl Trail {
@@ -30,7 +31,7 @@ impl Trail {
     /// A blob was opened, or made. Without a name, that in its header is taken.
     pub fn done(&mut self, name: Option<&str>, blob: &[u8]) {
         // A blob of a data key already seen is not read again: ten thousand of them would be felt.
-        let seen = |(id, _): &([u8; 16], Vec<Way>)| memmem::find(blob, id).is_some();
+        let seen = |(id, _): &([u8; 16], Arc<[Way]>)| memmem::find(blob, id).is_some();
         let delivered = Outcome::Delivered(0);
         match name {
             Some(name) if self.ways.iter().any(seen) => self.event.key(name, blob, &delivered),
@@ -50,7 +51,7 @@ impl Trail {
     /// A blob was opened only to see whether it would: it is counted, not listed.
     pub fn checked(&mut self, blob: &[u8]) {
         self.event.checked += 1;
-        let seen = |(id, _): &([u8; 16], Vec<Way>)| memmem::find(blob, id).is_some();
+        let seen = |(id, _): &([u8; 16], Arc<[Way]>)| memmem::find(blob, id).is_some();
         if !self.ways.iter().any(seen)
             && let Ok(Blob { header, .. }) = Blob::parse(blob)
         {

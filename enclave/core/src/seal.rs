@@ -5,7 +5,7 @@ use std::ops::Range;
 use nodeseal_memory::Secret;
 use nodeseal_wire::blob::{Blob, MAX_BLOB, associated_data};
 use nodeseal_wire::cbor::DecodeError;
-use nodeseal_wire::header::{Header, KeyType, Release, Way};
+use nodeseal_wire::header::{Header, KeyType, KnownWays, Release, Way};
 
 use crate::crypto::{Cipher, CryptoError, KEY_LENGTH, derive_into, random};
 use crate::keys::{KeyError, public_key};
@@ -127,7 +127,7 @@ pub fn seal(
         created: about.created,
         salt: random()?,
         data_key_id: data_key.id,
-        ways: about.ways.to_vec(),
+        ways: about.ways.into(),
     };
     let header_bytes = header.encode();
     // What no reader would take is not written.
@@ -152,16 +152,20 @@ pub struct ReadBlob {
 }
 
 impl ReadBlob {
-    /// Reads the blob that lies at `place` in a buffer.
+    /// Reads the blob that lies at `place` in a buffer; `known` is the same for all blobs of a batch.
     ///
     /// # Errors
     /// When the bytes are not exactly one blob.
-    pub fn parse(buffer: &[u8], place: Range<usize>) -> Result<Self, DecodeError> {
+    pub fn parse(
+        buffer: &[u8],
+        place: Range<usize>,
+        known: &mut KnownWays,
+    ) -> Result<Self, DecodeError> {
         let start = place.start;
         let bytes = buffer.get(place).ok_or_else(|| {
             DecodeError::expected("blob", "bytes in the payload", "the end of the payload")
         })?;
-        let blob = Blob::parse(bytes)?;
+        let blob = Blob::parse_with(bytes, known)?;
         // Both sums are positions within `buffer`.
         let from = start.saturating_add(blob.ciphertext_range.start);
         let to = start.saturating_add(blob.ciphertext_range.end);

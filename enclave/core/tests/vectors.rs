@@ -8,6 +8,7 @@ use nodeseal_core::lock::{BoxFuture, KeyService, LockContext, NewLock, OpenedLoc
 use nodeseal_core::refusal::refuse;
 use nodeseal_core::seal::{ContentKey, ReadBlob};
 use nodeseal_memory::Secret;
+use nodeseal_wire::header::KnownWays;
 use nodeseal_wire::lock::{Lock, LockSpec};
 use nodeseal_wire::message::{Class, Context, Refusal};
 
@@ -71,7 +72,8 @@ fn every_published_vector_opens_by_each_of_its_ways() {
         let text = |field: &str| unhex(vector[field].as_str().unwrap());
         let blob = text("blob");
         let mut buffer = Secret::copy_of(&blob).unwrap();
-        let read = ReadBlob::parse(buffer.expose(), 0..blob.len()).unwrap();
+        let read =
+            ReadBlob::parse(buffer.expose(), 0..blob.len(), &mut KnownWays::default()).unwrap();
         let header = &read.header;
         let secrets = vector["lock_secrets"].as_array().unwrap();
         assert_eq!(secrets.len(), header.ways.len(), "{title}");

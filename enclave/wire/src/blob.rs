@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::cbor::{DecodeError, Reader, Writer};
-use crate::header::Header;
+use crate::header::{Header, KnownWays};
 
 /// Largest blob taken or made, in bytes.
 pub const MAX_BLOB: usize = 1 << 20;
@@ -35,6 +35,14 @@ impl<'b> Blob<'b> {
     /// # Errors
     /// When the bytes are not exactly one blob of version 1 as docs/format.md specifies.
     pub fn parse(bytes: &'b [u8]) -> Result<Self, DecodeError> {
+        Self::parse_with(bytes, &mut KnownWays::default())
+    }
+
+    /// Reads one of many blobs, most of which were sealed together.
+    ///
+    /// # Errors
+    /// As [`Blob::parse`].
+    pub fn parse_with(bytes: &'b [u8], known: &mut KnownWays) -> Result<Self, DecodeError> {
         if bytes.len() > MAX_BLOB {
             return Err(DecodeError::expected(
                 "blob",
@@ -59,7 +67,7 @@ impl<'b> Blob<'b> {
         let end = r.position();
         r.finish("blob")?;
         Ok(Self {
-            header: Header::decode(header_bytes)?,
+            header: Header::decode_with(header_bytes, known)?,
             header_bytes,
             nonce,
             ciphertext,
@@ -104,7 +112,7 @@ mod tests {
             created: 1_700_000_000,
             salt: [1; 32],
             data_key_id: [2; 16],
-            ways: vec![
+            ways: [
                 Way {
                     label: "tpm".into(),
                     locks: vec![Lock::Tpm(TpmLock {
@@ -129,7 +137,8 @@ mod tests {
                     })],
                     wrapped_data_key: [9; 60],
                 },
-            ],
+            ]
+            .into(),
         }
     }
 
@@ -144,6 +153,27 @@ mod tests {
         assert_eq!(blob.header, header());
         assert_eq!((blob.nonce, blob.ciphertext), ([1; 12], &[2; 48][..]));
         assert_eq!(&bytes[blob.ciphertext_range.clone()], blob.ciphertext);
+    }
+
+    #[test]
+    fn blobs_with_the_same_ways_share_them_and_others_do_not() {
+        let known = &mut KnownWays::default();
+        let (first, other) = (sample(), {
+            let mut header = header();
+            header.ways = header.ways[..1].into();
+            Blob::encode(&header.encode(), &[1; 12], &[2; 48])
+        });
+        let read = Blob::parse_with(&first, known).unwrap().header;
+        let again = Blob::parse_with(&first, known).unwrap().header;
+        assert!(std::sync::Arc::ptr_eq(&read.ways, &again.ways));
+        let mut cut = first.clone();
+        cut.remove(200);
+        assert!(Blob::parse_with(&cut, known).is_err());
+        assert_eq!(
+            Blob::parse_with(&other, known).unwrap().header.ways.len(),
+            1
+        );
+        assert_eq!(Blob::parse_with(&first, known).unwrap().header, read);
     }
 
     #[test]
@@ -194,10 +224,12 @@ mod tests {
     #[test]
     fn kms_without_attestation_and_without_a_tpm_is_refused() {
         let mut header = header();
-        let Lock::AwsKms(kms) = &mut header.ways[1].locks[0] else {
+        let mut ways = header.ways.to_vec();
+        let Lock::AwsKms(kms) = &mut ways[1].locks[0] else {
             panic!("the second way is aws-kms");
         };
         kms.attested = false;
+        header.ways = ways.into();
         let error = Header::decode(&header.encode()).unwrap_err();
         assert_eq!(
             error.to_string(),

@@ -83,6 +83,13 @@ impl<'b> Reader<'b> {
         self.decoder.position()
     }
 
+    /// Everything from the next item on.
+    #[must_use]
+    pub fn rest(&self) -> &'b [u8] {
+        let input = self.decoder.input();
+        input.get(self.position()..).unwrap_or_default()
+    }
+
     /// An unsigned integer of at most `max`.
     pub fn uint(&mut self, field: &'static str, max: u64) -> Result<u64, DecodeError> {
         let start = self.position();

@@ -1,5 +1,7 @@
 //! The header of a sealed blob: everything it says without being opened.
 
+use std::sync::Arc;
+
 use crate::cbor::{DecodeError, Reader, Writer};
 use crate::lock::Lock;
 
@@ -116,8 +118,36 @@ pub struct Header {
     pub salt: [u8; 32],
     /// Which data key it is sealed under; blobs sealed together share it.
     pub data_key_id: [u8; 16],
-    /// The ways to the data key: any one opens.
-    pub ways: Vec<Way>,
+    /// The ways to the data key: any one opens. Headers read with the same [`KnownWays`] share them.
+    pub ways: Arc<[Way]>,
+}
+
+/// The ways read last, with their encoding. Blobs sealed together have the very same ones, and reading them is most of
+/// what reading a header costs: with this they are compared instead.
+#[derive(Debug, Default)]
+pub struct KnownWays {
+    encoded: Vec<u8>,
+    ways: Arc<[Way]>,
+}
+
+impl KnownWays {
+    /// Reads the ways, the last entry of a header, to its end.
+    fn read(&mut self, encoded: &[u8]) -> Result<Arc<[Way]>, DecodeError> {
+        // No ways encode to nothing, so an empty memory is never taken for them.
+        if self.encoded != encoded {
+            let mut r = Reader::new(encoded);
+            let count = r.array("ways", 1, MAX_WAYS)?;
+            let mut ways = Vec::with_capacity(count);
+            for _ in 0..count {
+                ways.push(Way::decode(&mut r)?);
+            }
+            r.finish("header")?;
+            self.ways = ways.into();
+            self.encoded.clear();
+            self.encoded.extend_from_slice(encoded);
+        }
+        Ok(Arc::clone(&self.ways))
+    }
 }
 
 /// One way to the data key: all its locks together.
@@ -191,7 +221,7 @@ impl Header {
         w.uint(8).bytes(&self.salt);
         w.uint(9).bytes(&self.data_key_id);
         w.uint(10).array(self.ways.len());
-        for way in &self.ways {
+        for way in self.ways.iter() {
             way.encode(&mut w);
         }
         w.finish()
@@ -202,13 +232,15 @@ impl Header {
     /// # Errors
     /// When it is not exactly the encoding docs/format.md specifies.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut r = Reader::new(bytes);
-        let header = Self::read(&mut r)?;
-        r.finish("header")?;
-        Ok(header)
+        Self::decode_with(bytes, &mut KnownWays::default())
     }
 
-    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    /// Reads one of many headers, most of which have the same ways.
+    ///
+    /// # Errors
+    /// As [`Header::decode`].
+    pub fn decode_with(bytes: &[u8], known: &mut KnownWays) -> Result<Self, DecodeError> {
+        let r = &mut Reader::new(bytes);
         r.map("header", 10)?;
         r.exactly("header key", 1)?;
         let node = r.text("node", 1, MAX_NAME)?.to_owned();
@@ -231,11 +263,7 @@ impl Header {
         r.exactly("header key", 9)?;
         let data_key_id = r.array_of("data key id")?;
         r.exactly("header key", 10)?;
-        let count = r.array("ways", 1, MAX_WAYS)?;
-        let mut ways = Vec::with_capacity(count);
-        for _ in 0..count {
-            ways.push(Way::decode(r)?);
-        }
+        let ways = known.read(r.rest())?;
         Ok(Self {
             node,
             name,

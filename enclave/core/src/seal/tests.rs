@@ -49,7 +49,7 @@ fn sealed(key_type: KeyType, key: &[u8]) -> Vec<u8> {
 
 fn opened(blob: &[u8]) -> Result<Vec<u8>, OpenError> {
     let mut buffer = Secret::copy_of(blob).unwrap();
-    let read = ReadBlob::parse(buffer.expose(), 0..blob.len()).unwrap();
+    let read = ReadBlob::parse(buffer.expose(), 0..blob.len(), &mut KnownWays::default()).unwrap();
     let place = read.open(&data_key(), &mut buffer, &mut ContentKey::new().unwrap())?;
     Ok(buffer.expose()[place].to_vec())
 }
@@ -75,7 +75,9 @@ fn every_single_byte_change_of_a_blob_is_refused_and_releases_nothing() {
             changed[at] ^= change;
             let mut buffer = Secret::copy_of(&changed).unwrap();
             // What no longer reads as a blob is refused before any key is asked for.
-            let Ok(read) = ReadBlob::parse(buffer.expose(), 0..changed.len()) else {
+            let Ok(read) =
+                ReadBlob::parse(buffer.expose(), 0..changed.len(), &mut KnownWays::default())
+            else {
                 continue;
             };
             let error = read
@@ -116,7 +118,7 @@ fn a_key_that_is_not_the_headers_is_refused_though_it_authenticates() {
         .unwrap();
     let blob = Blob::encode(&bytes, &[1; 12], &[&content[..], &tag].concat());
     let mut buffer = Secret::copy_of(&blob).unwrap();
-    let read = ReadBlob::parse(buffer.expose(), 0..blob.len()).unwrap();
+    let read = ReadBlob::parse(buffer.expose(), 0..blob.len(), &mut KnownWays::default()).unwrap();
     let error = read
         .open(&data_key(), &mut buffer, &mut ContentKey::new().unwrap())
         .unwrap_err();
@@ -168,8 +170,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn no_bytes_make_reading_or_opening_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-        let _ = ReadBlob::parse(&bytes, 0..bytes.len());
-        let _ = ReadBlob::parse(&bytes, 1..usize::MAX);
+        let _ = ReadBlob::parse(&bytes, 0..bytes.len(), &mut KnownWays::default());
+        let _ = ReadBlob::parse(&bytes, 1..usize::MAX, &mut KnownWays::default());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use futures_util::stream::{self, StreamExt};
 use nodeseal_memory::Secret;
-use nodeseal_wire::header::{Release, Way};
+use nodeseal_wire::header::{KnownWays, Release, Way};
 use nodeseal_wire::message::{
     Batch, BlobRef, Class, Context, DataKeyReport, OpenRequest, Outcome, Refusal, Reply,
 };
@@ -38,8 +38,9 @@ impl TrustedSide {
         let places = places(request.blobs.iter().map(|blob| blob.length), payload.len())?;
         let (node, blobs) = (request.node.clone(), request.blobs);
         let (reads, payload) = compute(move || {
+            let mut known = KnownWays::default();
             let read = |(blob, place): (&BlobRef, &Range<usize>)| {
-                read_expected(&payload, place, &node, blob.name.as_deref())
+                read_expected(&payload, place, &node, blob.name.as_deref(), &mut known)
             };
             let reads: Vec<Read> = blobs.iter().zip(&places).map(read).collect();
             (reads, payload)
@@ -206,9 +207,10 @@ pub(super) fn read_expected(
     place: &Range<usize>,
     node: &str,
     name: Option<&str>,
+    known: &mut KnownWays,
 ) -> Read {
-    let read =
-        ReadBlob::parse(payload.expose(), place.clone()).map_err(|error| malformed_blob(&error))?;
+    let read = ReadBlob::parse(payload.expose(), place.clone(), known)
+        .map_err(|error| malformed_blob(&error))?;
     let header = &read.header;
     if header.node != node {
         let message = format!(

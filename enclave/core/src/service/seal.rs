@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use nodeseal_memory::Secret;
 use nodeseal_wire::frame::MAX_FRAME;
-use nodeseal_wire::header::Way;
+use nodeseal_wire::header::{KnownWays, Way};
 use nodeseal_wire::message::{
     Batch, Class, DataKeyReport, DataKeySource, KeyAbout, NewKey, Outcome, Refusal, Reply,
     SealRequest,
@@ -25,7 +25,7 @@ const REPLY_ROOM: usize = 1 << 20;
 /// The data key to seal under, and the ways the new headers will have.
 struct Target {
     data_key: Arc<DataKey>,
-    ways: Vec<Way>,
+    ways: Arc<[Way]>,
     reports: Vec<DataKeyReport>,
 }
 
@@ -46,13 +46,15 @@ impl TrustedSide {
         });
         let mut places = places(joined.into_iter().chain(of_keys), payload.len())?;
         let join_place = joined.map(|_| places.remove(0));
+        let mut known = KnownWays::default();
         let reads: Vec<Option<Read>> = request
             .keys
             .iter()
             .zip(&places)
             .map(|(key, place)| match key {
                 NewKey::Resealed { .. } => {
-                    Some(read_expected(&payload, place, &request.node, None))
+                    let node = &request.node;
+                    Some(read_expected(&payload, place, node, None, &mut known))
                 }
                 _ => None,
             })
@@ -95,7 +97,8 @@ impl TrustedSide {
     ) -> Result<(Target, Secret), Refusal> {
         let (DataKeySource::New(ways), None) = (&request.data_key, &join_place) else {
             let place = join_place.unwrap_or_default();
-            let read = read_expected(&payload, &place, &request.node, None);
+            let known = &mut KnownWays::default();
+            let read = read_expected(&payload, &place, &request.node, None, known);
             let reads = [read];
             let (keys, failed, reports) = self
                 .data_keys(held, &request.node, &reads, &request.context)
@@ -130,7 +133,7 @@ impl TrustedSide {
             .await?;
         let target = Target {
             data_key: Arc::new(made.data_key),
-            ways: made.ways,
+            ways: made.ways.into(),
             reports: made.reports,
         };
         Ok((target, payload))
