@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags};
 
-pub use new::{NewFile, create_all};
+pub use new::{NewFile, create_all, files_at_a_time};
 pub use plaintext::Plaintext;
 pub use replace::{KeptOld, old_path, replace};
 pub use walk::{find_blobs, find_key_files};

@@ -15,7 +15,7 @@ use crate::supplies::{Supplies, named_by};
 
 /// Bytes of new blobs, as far as they can be foretold, in one request. Its reply, and the locked memory for both, stay
 /// far below their limits (4 MiB frame; 8 MiB `RLIMIT_MEMLOCK` of an ordinary user).
-const REQUEST_BYTES: usize = 1 << 20;
+const REQUEST_BYTES: usize = 2 << 20;
 /// What a blob has besides its content: names, salt, and each lock's data.
 const BLOB_OVERHEAD: usize = 1024;
 const LOCK_OVERHEAD: usize = 1024;

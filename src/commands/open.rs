@@ -8,9 +8,8 @@ use std::sync::Arc;
 
 use nodeseal_memory::{LockMemoryError, Secret};
 use nodeseal_wire::blob::Blob;
-use nodeseal_wire::header::Header;
+use nodeseal_wire::header::{Header, KnownWays};
 use nodeseal_wire::message::{Class, DataKeyReport, Refusal};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Map, Value, json};
 
 use super::{App, connect, recorded};
@@ -20,14 +19,11 @@ use crate::client::{BlobSource, Connection, Opened, open_blobs};
 use crate::config::Config;
 use crate::context::gather;
 use crate::failure::Failure;
-use crate::files::{FileError, NewFile, SECRET_MODE};
+use crate::files::{FileError, NewFile, SECRET_MODE, files_at_a_time};
 use crate::public_key::hex;
 use crate::report::{Report, warn};
 use crate::run::encoded;
 use crate::selection::{check_type, encoding_of, select};
-
-/// Descriptors left for everything but the keys' files.
-const FILES_KEPT_FREE: usize = 64;
 
 /// Where keys go.
 enum Sink {
@@ -73,6 +69,7 @@ pub fn run(app: &App, args: &OpenArgs) -> Result<Report, Failure> {
         sink: &sink,
     };
     let at_a_time = match sink {
+        // Keys appear in their directory only after the audit log has them.
         Sink::Directory(_) => files_at_a_time(),
         _ => sources.len(),
     };
@@ -108,21 +105,6 @@ struct Job<'a> {
     look: bool,
 }
 
-/// How many files can be open at a time: keys appear in their directory only after the audit log has them.
-fn files_at_a_time() -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    let limit = match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => limit.maximum,
-        Err(_) => limit.current,
-    };
-    let limit = limit.and_then(|limit| usize::try_from(limit).ok());
-    limit.unwrap_or(usize::MAX).saturating_sub(FILES_KEPT_FREE)
-}
-
 impl Job<'_> {
     async fn open(
         &self,
@@ -133,10 +115,11 @@ impl Job<'_> {
         let mut outcomes: Vec<Option<Result<(Staged, Told), Failure>>> = Vec::new();
         outcomes.resize_with(sources.len(), || None);
         let (supplies, asked) = (gather(self.config)?, Arc::clone(&sources));
+        let mut known = KnownWays::default();
         let node = &self.config.node;
         let opened = open_blobs(connection, node, supplies, asked, |index, opened| {
             if let (Some(outcome), Some(source)) = (outcomes.get_mut(index), sources.get(index)) {
-                *outcome = Some(self.take(source, opened, &mut trail));
+                *outcome = Some(self.take(source, opened, &mut trail, &mut known));
             }
             Ok::<_, Failure>(())
         })
@@ -153,6 +136,7 @@ impl Job<'_> {
         source: &BlobSource,
         opened: Result<Opened<'_>, Refusal>,
         trail: &mut Trail,
+        known: &mut KnownWays,
     ) -> Result<(Staged, Told), Failure> {
         let opened = opened.map_err(|refusal| {
             let name = source.name.as_deref().unwrap_or_default();
@@ -165,7 +149,7 @@ impl Job<'_> {
         if !self.look {
             return Ok((Staged::Nowhere, Told::default()));
         }
-        let (staged, told) = self.stage(&opened).inspect_err(|failure| {
+        let (staged, told) = self.stage(&opened, known).inspect_err(|failure| {
             let name = source.name.as_deref().unwrap_or_default();
             trail.refused(name, Some(&source.path), &failure.refusal());
         })?;
@@ -175,8 +159,8 @@ impl Job<'_> {
         Ok((staged, told))
     }
 
-    fn stage(&self, opened: &Opened<'_>) -> Result<(Staged, Told), Failure> {
-        let header = Blob::parse(opened.blob)
+    fn stage(&self, opened: &Opened<'_>, known: &mut KnownWays) -> Result<(Staged, Told), Failure> {
+        let header = Blob::parse_with(opened.blob, known)
             .map_err(|error| Failure::new(Class::Internal, "no-blob", error.to_string()))?
             .header;
         check_type(self.config, &header)?;

@@ -17,6 +17,7 @@ use rustix::fs::{
     renameat_with, syncfs,
 };
 use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{FileError, io, parent_of, sync_directory};
 
@@ -25,8 +26,8 @@ const HIDDEN_PREFIX: &str = ".nodeseal-";
 const HIDDEN_SUFFIX: &str = ".new";
 /// From this many files on, one `syncfs` costs less than an `fsync` each.
 const SYNC_TOGETHER: usize = 8;
-/// Files held open at a time.
-const AT_A_TIME: usize = 128;
+/// Descriptors left for everything but new files.
+const KEPT_FREE: usize = 64;
 /// Mode of directories made for new files.
 const DIRECTORY_MODE: u32 = 0o700;
 
@@ -141,12 +142,13 @@ pub fn create_all(
 ) -> Vec<Result<(), FileError>> {
     let mut results = Vec::new();
     let mut cleaned = BTreeSet::new();
+    let at_a_time = files_at_a_time();
     let mut files = files.into_iter().peekable();
     while files.peek().is_some() {
         let mut directories = BTreeSet::new();
         let written: Vec<_> = files
             .by_ref()
-            .take(AT_A_TIME)
+            .take(at_a_time)
             .map(|(target, content)| {
                 let parent = parent_of(&target);
                 if cleaned.insert(parent.to_owned()) {
@@ -175,6 +177,22 @@ pub fn create_all(
         }
     }
     results
+}
+
+/// How many new files can be open at a time, at least one: as many as this process may be allowed.
+#[must_use]
+pub fn files_at_a_time() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let limit = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    let limit = limit.and_then(|limit| usize::try_from(limit).ok());
+    limit.unwrap_or(usize::MAX).saturating_sub(KEPT_FREE).max(1)
 }
 
 /// Syncs the file systems of all these files; false where that did not work out.
