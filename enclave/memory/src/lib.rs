@@ -11,5 +11,5 @@ mod process;
 mod secret;
 
 pub use allocator::WipingAllocator;
-pub use process::{HardenError, harden_process, lock_all_memory, wipe_stack};
+pub use process::{HardenError, harden_process, inherited_descriptor, lock_all_memory, wipe_stack};
 pub use secret::{LockMemoryError, Secret};

@@ -1,4 +1,7 @@
-//! What a process that holds secrets switches off for itself.
+//! What a process that holds secrets switches off for itself, and what it is started with.
+#![allow(unsafe_code)]
+
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{
@@ -63,6 +66,21 @@ pub fn lock_all_memory() -> Result<(), HardenError> {
     )
 }
 
+/// A duplicate, to be owned, of a descriptor this process was started with and knows by its number only, such as the
+/// socket of a service manager (sd_listen_fds(3)).
+///
+/// # Errors
+/// `EBADF` when there is none of that number.
+pub fn inherited_descriptor(number: RawFd) -> rustix::io::Result<OwnedFd> {
+    if number < 0 {
+        return Err(rustix::io::Errno::BADF);
+    }
+    // SAFETY: not -1; used for this one call, which only reads the table of descriptors and says so where the number is
+    // of none.
+    let inherited = unsafe { BorrowedFd::borrow_raw(number) };
+    rustix::io::fcntl_dupfd_cloexec(inherited, 0)
+}
+
 /// Overwrites what functions that have returned left on this thread's stack, 64 KiB down from here.
 ///
 /// Key arithmetic of other crates moves scalars by value; call this after it, on the thread that ran it.
@@ -77,6 +95,18 @@ pub fn wipe_stack() {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_descriptor_is_duplicated_and_a_number_of_none_is_refused() {
+        use std::os::fd::AsRawFd;
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let duplicate = inherited_descriptor(file.as_raw_fd()).unwrap();
+        assert_ne!(duplicate.as_raw_fd(), file.as_raw_fd());
+        for none in [-1, 999_999] {
+            let error = inherited_descriptor(none).unwrap_err();
+            assert_eq!(error, rustix::io::Errno::BADF, "{none}");
+        }
+    }
 
     #[test]
     fn a_hardened_process_can_neither_dump_core_nor_be_traced() {

@@ -2,19 +2,17 @@
 
 use std::fs;
 use std::io::{Error, ErrorKind};
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use rustix::process::{
-    ForeignRawFd, PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open, umask,
-};
+use nodeseal_memory::inherited_descriptor;
+use rustix::process::umask;
 
 use crate::config::{Account, Config};
 
 /// First file descriptor systemd hands over (sd_listen_fds(3)).
-const LISTEN_FDS_START: ForeignRawFd = 3;
+const LISTEN_FDS_START: i32 = 3;
 
 /// There is no socket to listen on.
 #[derive(Debug, thiserror::Error)]
@@ -88,10 +86,7 @@ fn inherited() -> Result<Option<UnixListener>, ListenError> {
         }
     }
     let failed = |errno: rustix::io::Errno| ListenError::Inherited(errno.to_string());
-    // A duplicate of descriptor 3 that this process owns, had without trusting that the number is free to take.
-    let this = pidfd_open(getpid(), PidfdFlags::empty()).map_err(failed)?;
-    let socket: OwnedFd =
-        pidfd_getfd(this.as_fd(), LISTEN_FDS_START, PidfdGetfdFlags::empty()).map_err(failed)?;
+    let socket = inherited_descriptor(LISTEN_FDS_START).map_err(failed)?;
     let listens = rustix::net::sockopt::socket_acceptconn(&socket).map_err(failed)?;
     let family = rustix::net::sockopt::socket_domain(&socket).map_err(failed)?;
     if !listens || family != rustix::net::AddressFamily::UNIX {
