@@ -4,6 +4,7 @@ mod approval;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use nodeseal_attestation::hex::encode as hex;
 use nodeseal_core::lock::{
     BoxFuture, KeyService, LOCK_SECRET_LENGTH, LockContext, NewLock, OpenedLock,
 };
@@ -307,11 +308,6 @@ fn random_secret() -> Result<Secret, TpmError> {
     aws_lc_rs::rand::fill(secret.expose_mut())
         .map_err(|_| TpmError::Stopped("the random number generator failed"))?;
     Ok(secret)
-}
-
-/// Lowercase hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// PCR values for an error message, one line each.

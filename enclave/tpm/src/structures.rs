@@ -2,6 +2,7 @@
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
+use nodeseal_attestation::hex::decode_array;
 use nodeseal_wire::lock::PcrBank;
 
 /// Longest TPMT_PUBLIC taken, in bytes (RSA-4096 with policy is below 600).
@@ -47,18 +48,10 @@ impl std::str::FromStr for Name {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const FORM: &str = "not a Name: 68 hexadecimal digits, the first four 000b";
-        if text.len() != 68 || !text.starts_with("000b") {
-            return Err(FORM);
-        }
-        let mut name = [0; 34];
-        for (byte, digits) in name.iter_mut().zip(text.as_bytes().chunks(2)) {
-            *byte = std::str::from_utf8(digits)
-                .ok()
-                .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
-                .and_then(|digits| u8::from_str_radix(digits, 16).ok())
-                .ok_or(FORM)?;
-        }
-        Ok(Self(name))
+        decode_array(text)
+            .filter(|name| name.starts_with(&ALG_SHA256.to_be_bytes()))
+            .map(Self)
+            .ok_or(FORM)
     }
 }
 

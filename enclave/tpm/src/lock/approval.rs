@@ -1,10 +1,11 @@
 //! Signed policies: which of those that came with a request may open a lock.
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+use nodeseal_attestation::hex::encode as hex;
 use nodeseal_wire::lock::PolicySigner;
 use nodeseal_wire::message::SignedPolicy;
 
-use super::{hex, list_values};
+use super::list_values;
 use crate::error::TpmError;
 use crate::policy::{PolicyDigest, policy_authorize, policy_pcr, to_be_signed};
 use crate::structures::{Name, signer_point};
