@@ -163,3 +163,22 @@ fn a_firecracker_address_is_read_and_written_back() {
     );
     assert_eq!(address.to_string(), "hybrid:/vm.vsock:5000");
 }
+
+#[test]
+fn what_init_writes_is_a_configuration_with_every_commented_setting_in_force_too() {
+    let text = include_str!("../commands/init.toml")
+        .replace("@NODE@", "validator-1")
+        .replace("@ADDRESS@", "unix:/run/nodeseal-tpm/tpm.sock");
+    Config::parse(&text, Path::new("/base")).unwrap();
+    // A setting follows its number sign at once, prose after a space.
+    let setting = |line: &str| match line.strip_prefix('#') {
+        Some(rest) if !rest.starts_with(' ') => rest.to_owned(),
+        _ => line.to_owned(),
+    };
+    let all: Vec<String> = text.lines().map(setting).collect();
+    let config = Config::parse(&all.join("\n"), Path::new("/base")).unwrap();
+    assert_eq!(config.run.user.as_deref(), Some("geth"));
+    assert_eq!(config.audit.file, Path::new("/base/audit.jsonl"));
+    assert_eq!(config.egress.hosts.len(), 1);
+    assert_eq!(config.entries.len(), 2);
+}
