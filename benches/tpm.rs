@@ -4,6 +4,7 @@
 #![allow(missing_docs)]
 
 mod report;
+mod tpm_parts;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use nodeseal_core::crypto::{Cipher, random_key};
 use nodeseal_harness::{
     Agent, Context, Error, Finished, Result, Swtpm, TpmProcess, program, short_dir,
 };
-use nodeseal_sim::interposer::{Interposer, code};
+use nodeseal_sim::interposer::{Action, Exchange, Interposer, Rule, When, code};
 use report::{Report, median, ms, timed};
 
 const ROUNDS: usize = 21;
@@ -36,31 +37,80 @@ fn main() -> Result<()> {
     agent
         .run(["generate", "--name", "nodekey", "--type", "secp256k1"])?
         .success("generate")?;
-    let floor = single_key(&mut report, &swtpm, &agent, directory.path())?;
-    batch(&mut report, &swtpm, &agent, directory.path(), floor)?;
+    let floor = single_key(&mut report, &swtpm, &tpm, &agent)?;
+    batch(&mut report, &swtpm, &agent, floor)?;
     at_rest(&mut report, tpm)?;
     report.write()
+}
+
+/// The same node behind an interposer that counts and times each TPM command.
+struct Watched {
+    line: Interposer,
+    agent: Agent,
+    _tpm: TpmProcess,
+    directory: tempfile::TempDir,
+}
+
+impl Watched {
+    fn new(swtpm: &Swtpm) -> Result<Self> {
+        let line = Interposer::start(swtpm.port()).context("interposer")?;
+        let tpm = TpmProcess::start(&line.tcti())?;
+        let directory = short_dir()?;
+        let agent = Agent::init(directory.path(), "bench", &tpm.address())?;
+        Ok(Self {
+            line,
+            agent,
+            _tpm: tpm,
+            directory,
+        })
+    }
+
+    /// Gives its agent the blob of another's key.
+    fn take_blob(&self, from: &Agent, name: &str) -> Result<()> {
+        fs::create_dir_all(self.directory.path().join("keys")).context("keys")?;
+        fs::copy(from.blob(name), self.agent.blob(name)).context("blob")?;
+        Ok(())
+    }
+
+    /// Opens one key: the TPM's commands up to the last that opening needs.
+    fn open(&self) -> Result<Vec<Exchange>> {
+        drop(self.line.take_record());
+        open(&self.agent)?;
+        let record = self.line.take_record();
+        let until = record
+            .exchanges
+            .iter()
+            .rposition(|e| Some(e.code()) == code("FlushContext"));
+        let mut of_opening = record.exchanges;
+        of_opening.truncate(until.map_or(0, |last| last + 1));
+        Ok(of_opening)
+    }
+}
+
+fn open(agent: &Agent) -> Result<()> {
+    run(&mut agent.command(["open", "nodekey", "--stdout"])?)
+}
+
+/// One time in units of the other.
+fn ratio(a: Duration, b: Duration) -> f64 {
+    a.as_secs_f64() / b.as_secs_f64()
 }
 
 /// One key, whole processes. Gives what the TPM commands of one opening take.
 fn single_key(
     report: &mut Report,
     swtpm: &Swtpm,
+    tpm: &TpmProcess,
     agent: &Agent,
-    directory: &Path,
 ) -> Result<Duration> {
-    let secret = directory.join("secret");
+    let secret = agent.directory().join("secret");
     fs::write(&secret, [7; 32]).context("secret")?;
-    let creds = Creds::seal(swtpm, &secret, directory)?;
-    let clevis = Clevis::seal(swtpm, directory)?;
-    let interposer = Interposer::start(swtpm.port()).context("interposer")?;
-    let watched = TpmProcess::start(&interposer.tcti())?;
-    let watched_directory = short_dir()?;
-    let watched_agent = Agent::init(watched_directory.path(), "bench", &watched.address())?;
-    fs::create_dir_all(watched_directory.path().join("keys")).context("keys")?;
-    fs::copy(agent.blob("nodekey"), watched_agent.blob("nodekey")).context("blob")?;
+    let creds = Creds::seal(swtpm, &secret, agent.directory())?;
+    let clevis = Clevis::seal(swtpm, agent.directory())?;
+    let watched = Watched::new(swtpm)?;
+    watched.take_blob(agent, "nodekey")?;
+    let mut parts = tpm_parts::Parts::new(tpm, agent)?;
 
-    let open = |agent: &Agent| run(&mut agent.command(["open", "nodekey", "--stdout"])?);
     let (mut ours, mut theirs, mut clevises, mut floors) = (vec![], vec![], vec![], vec![]);
     let mut commands = 0;
     for round in 0..=ROUNDS {
@@ -69,21 +119,16 @@ fn single_key(
         flush(swtpm)?;
         let clevis_time = timed(|| clevis.open())?.0;
         flush(swtpm)?;
-        drop(interposer.take_record());
-        open(&watched_agent)?;
-        let record = interposer.take_record();
+        let exchanges = watched.open()?;
         // The first round warms caches.
         if round > 0 {
             ours.push(our_time);
             theirs.push(creds_time);
             clevises.push(clevis_time);
-            let until = record
-                .exchanges
-                .iter()
-                .rposition(|e| Some(e.code()) == code("FlushContext"));
-            let of_opening = &record.exchanges[..until.map_or(0, |last| last + 1)];
-            commands = of_opening.len();
-            floors.push(of_opening.iter().map(|exchange| exchange.took).sum());
+            commands = exchanges.len();
+            floors.push(exchanges.iter().map(|exchange| exchange.took).sum());
+            parts.measure(swtpm.port(), &exchanges)?;
+            flush(swtpm)?;
         }
     }
     let (ours, floor) = (median(ours), median(floors));
@@ -95,25 +140,58 @@ fn single_key(
     report.figure(
         "tpm_floor_ms",
         ms(floor),
-        "the TPM commands of one opening, at the socket",
+        "what the TPM takes for the commands of one opening, at its socket",
     );
     report.figure("tpm_commands_per_open", commands as f64, "at most 10");
-    let ratio = |a: Duration, b: Duration| a.as_secs_f64() / b.as_secs_f64();
     report.figure("open_vs_systemd_creds", ratio(ours, theirs), "below 1");
     report.figure("open_vs_clevis", ratio(ours, clevises), "below 0.2");
-    report.figure("open_vs_tpm_floor", ratio(ours, floor), "at most 1.3");
+    report.figure(
+        "open_vs_tpm_floor",
+        ratio(ours, floor),
+        "wanted: at most 1.3",
+    );
+    parts.report(report, ours, floor);
+    hardware(report, &watched)?;
     Ok(floor)
 }
 
+/// The same with a TPM that takes its time as hardware does.
+///
+/// reference: an unseal took 0.2 s and more on firmware TPMs, 1.35 s and more on discrete ones (published in issue
+/// reports; both are the quickest found). Six commands share that evenly here.
+fn hardware(report: &mut Report, watched: &Watched) -> Result<()> {
+    const HARDWARE_ROUNDS: usize = 5;
+    println!("the same where the TPM is slow:");
+    for (name, whole, kind) in [
+        ("open_vs_firmware_tpm", 200, "firmware TPM"),
+        ("open_vs_discrete_tpm", 1350, "discrete TPM"),
+    ] {
+        let delay = Duration::from_millis(whole / 6);
+        let every = When {
+            code: None,
+            nth: None,
+        };
+        let action = Action::Delay(delay);
+        watched.line.set_rules([Rule {
+            when: every,
+            action,
+        }]);
+        let (mut ours, mut floors) = (vec![], vec![]);
+        for _ in 0..HARDWARE_ROUNDS {
+            let (time, exchanges) = timed(|| watched.open())?;
+            ours.push(time);
+            floors.push(exchanges.iter().map(|one| one.took + delay).sum());
+        }
+        let meaning = format!("at most 1.3; {kind}, {whole} ms for its commands");
+        report.figure(name, ratio(median(ours), median(floors)), &meaning);
+    }
+    watched.line.set_rules([]);
+    Ok(())
+}
+
 /// Ten thousand keys under one data key.
-fn batch(
-    report: &mut Report,
-    swtpm: &Swtpm,
-    agent: &Agent,
-    directory: &Path,
-    tpm_floor: Duration,
-) -> Result<()> {
-    let plain = directory.join("plain");
+fn batch(report: &mut Report, swtpm: &Swtpm, agent: &Agent, tpm_floor: Duration) -> Result<()> {
+    let plain = agent.directory().join("plain");
     fs::create_dir(&plain).context("plain")?;
     for i in 0..KEYS {
         fs::write(
@@ -122,7 +200,7 @@ fn batch(
         )
         .context("key")?;
     }
-    let blobs = directory.join("blobs");
+    let blobs = agent.directory().join("blobs");
     let seal = [
         "seal".as_ref(),
         "--all".as_ref(),
@@ -149,14 +227,11 @@ fn batch(
             floors.push(floor);
         }
     }
-    let interposer = Interposer::start(swtpm.port()).context("interposer")?;
-    let watched = TpmProcess::start(&interposer.tcti())?;
-    let watched_directory = short_dir()?;
-    let watched_agent = Agent::init(watched_directory.path(), "bench", &watched.address())?;
-    drop(interposer.take_record());
-    open(&watched_agent)?;
+    let watched = Watched::new(swtpm)?;
+    drop(watched.line.take_record());
+    open(&watched.agent)?;
     let unseal = code("Unseal").ok_or_else(|| Error::new("no code of Unseal"))?;
-    let unseals = interposer.take_record().count(unseal);
+    let unseals = watched.line.take_record().count(unseal);
 
     let (ours, floor) = (median(ours), median(floors));
     println!("{KEYS} keys of {KEY_LENGTH} bytes, median of {BATCH_ROUNDS} rounds:");
@@ -169,10 +244,9 @@ fn batch(
     );
     report.figure("unseals_per_10000_keys", unseals as f64, "1");
     let rest = ours.saturating_sub(tpm_floor);
-    let ratio = rest.as_secs_f64() / floor.as_secs_f64();
     report.figure(
         "batch_open_vs_floor",
-        ratio,
+        ratio(rest, floor),
         "without the unseal, at most 1.25",
     );
     Ok(())
