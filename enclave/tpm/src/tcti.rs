@@ -91,8 +91,8 @@ impl FromStr for Tcti {
             )),
             ("swtpm", Some(keys)) => endpoint(given, keys).map(Self::Swtpm),
             ("mssim", _) => Err(refuse(
-                "the protocol of Microsoft's simulator is not spoken here",
-                "power the simulator on, then talk to it",
+                "its protocol is not spoken here",
+                "power that TPM on, then talk to it",
                 SWTPM,
             )),
             ("tabrmd", _) => Err(refuse(
@@ -235,8 +235,8 @@ mod tests {
         for (given, expected) in [
             ("swtpm", "no address"),
             ("swtpm:", "no address"),
-            ("mssim", "Microsoft's simulator"),
-            ("mssim:host=127.0.0.1,port=2321", "Microsoft's simulator"),
+            ("mssim", "not spoken here"),
+            ("mssim:host=127.0.0.1,port=2321", "not spoken here"),
             ("swtpm:host=127.0.0.1", "no port"),
             ("swtpm:port=2321", "no host"),
             ("swtpm:port=2321,port=2322,host=127.0.0.1", "\"port\" twice"),
