@@ -297,8 +297,14 @@ impl TrustedSide {
     }
 }
 
-/// Runs work that computes for long where it does not hold up other clients, and leaves no key on that thread's stack.
+/// Up to so many bytes of blobs, which take microseconds, work is done where it arises: handing it to another thread and
+/// back would take longer.
+const AT_ONCE: usize = 4 << 10;
+
+/// Runs work on `bytes` of blobs or keys where it does not hold up other clients, and leaves no key on that thread's
+/// stack.
 async fn compute<T: Send + 'static>(
+    bytes: usize,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Refusal> {
     let run = move || {
@@ -306,6 +312,9 @@ async fn compute<T: Send + 'static>(
         nodeseal_memory::wipe_stack();
         result
     };
+    if bytes <= AT_ONCE {
+        return Ok(run());
+    }
     tokio::task::spawn_blocking(run)
         .await
         .map_err(|error| refuse(Class::Internal, "panic", error.to_string()))

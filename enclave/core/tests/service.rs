@@ -360,7 +360,9 @@ async fn a_forged_way_in_one_blob_does_not_keep_the_others_of_its_data_key_shut(
         .await;
     let parsed = Blob::parse(&blobs[0]).unwrap();
     let mut forged = parsed.header.clone();
-    forged.ways[0].wrapped_data_key[20] ^= 1;
+    let mut ways = forged.ways.to_vec();
+    ways[0].wrapped_data_key[20] ^= 1;
+    forged.ways = ways.into();
     let forged = Blob::encode(&forged.encode(), &parsed.nonce, parsed.ciphertext);
     let (batch, opened) = client.open(&[forged, blobs[1].clone()], false).await;
     let Outcome::Refused(refusal) = &batch.outcomes[0] else {

@@ -52,6 +52,23 @@ async fn opening_takes_at_most_ten_commands_whatever_the_policy() {
 }
 
 #[tokio::test]
+async fn with_a_key_made_anew_opening_takes_one_command_more() {
+    let swtpm = Swtpm::new().unwrap();
+    let record = enrol(&swtpm.tcti(), Keep::Transient);
+    let line = Interposer::start(swtpm.port()).unwrap();
+    let signer = Signer::new();
+    let now = signer.approve(&PCRS, &values(&swtpm));
+    for (signer, policies, expected) in [(None, vec![], 7), (Some(&signer), vec![now], 11)] {
+        let locks = locks(&line.tcti(), &record, signer, &PCRS).await.unwrap();
+        let lock = seal(&locks).await.unwrap().lock;
+        drop(line.take_record());
+        open_with(&locks, &lock, &policies).await.unwrap();
+        let count: usize = line.take_record().counts().values().sum();
+        assert_eq!(count, expected);
+    }
+}
+
+#[tokio::test]
 async fn neither_the_secret_nor_a_pcr_value_in_clear_gives_the_secret_away() {
     let swtpm = Swtpm::new().unwrap();
     let line = Interposer::start(swtpm.port()).unwrap();

@@ -45,7 +45,7 @@ fn under_a_real_systemd_the_units_start_serve_restart_and_stop() {
         return;
     }
     let work = tempfile::tempdir().unwrap();
-    fs::create_dir(work.path().join("root")).unwrap();
+    fs::create_dir(work.path().join("fs")).unwrap();
     let programs = program("nodeseal-tpm").unwrap();
     program("nodeseal").unwrap();
     let done = Command::new("sh")

@@ -37,7 +37,8 @@ impl TrustedSide {
     ) -> Result<(Reply, Payload), Refusal> {
         let places = places(request.blobs.iter().map(|blob| blob.length), payload.len())?;
         let (node, blobs) = (request.node.clone(), request.blobs);
-        let (reads, payload) = compute(move || {
+        let bytes = payload.len();
+        let (reads, payload) = compute(bytes, move || {
             let mut known = KnownWays::default();
             let read = |(blob, place): (&BlobRef, &Range<usize>)| {
                 read_expected(&payload, place, &node, blob.name.as_deref(), &mut known)
@@ -50,7 +51,7 @@ impl TrustedSide {
             .data_keys(held, &request.node, &reads, &request.context)
             .await;
         let (outcomes, payload) =
-            compute(move || open_all(reads, payload, &keys, &failed)).await??;
+            compute(bytes, move || open_all(reads, payload, &keys, &failed)).await??;
         if !request.more {
             held.clear();
         }

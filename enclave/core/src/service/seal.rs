@@ -22,6 +22,9 @@ use crate::seal::{ContentKey, DataKey, NewBlob, ReadBlob, seal};
 /// Room left in a reply's frame for everything but the blobs.
 const REPLY_ROOM: usize = 1 << 20;
 
+/// Making a key takes about as long as sealing so many bytes.
+const MADE_KEY: usize = 1 << 10;
+
 /// The data key to seal under, and the ways the new headers will have.
 struct Target {
     data_key: Arc<DataKey>,
@@ -68,7 +71,8 @@ impl TrustedSide {
         held.clear();
         let reports = target.reports.into_iter().chain(opened).collect();
         let (about, ways, data_key) = (request, target.ways, target.data_key);
-        let (outcomes, blobs) = compute(move || {
+        let bytes = payload.len().max(places.len().saturating_mul(MADE_KEY));
+        let (outcomes, blobs) = compute(bytes, move || {
             let work = Work {
                 request: &about,
                 data_key: &data_key,
@@ -111,7 +115,7 @@ impl TrustedSide {
                 .cloned()
                 .ok_or_else(|| refuse(Class::Internal, "no-data-key", "the data key is gone"))?;
             // Only a blob that opens proves that its ways were written by whoever had the data key.
-            let target = compute(move || {
+            let target = compute(place.len(), move || {
                 read.open(
                     &data_key,
                     &mut payload,

@@ -7,12 +7,12 @@ step() {
 }
 
 systemd-sysusers
-mkdir -p /tmp/swtpm /var/lib/nodeseal-tpm /root/node
+mkdir -p /tmp/swtpm /var/lib/nodeseal-tpm /srv/node
 swtpm_setup --tpm2 --tpmstate /tmp/swtpm --createek --pcr-banks sha256 --overwrite >/dev/null
 ip link set lo up
 swtpm socket --tpm2 --tpmstate dir=/tmp/swtpm --server type=tcp,port=2321 --ctrl type=tcp,port=2322 \
     --flags startup-clear --daemon
-cd /root/node
+cd /srv/node
 step enroll nodeseal-tpm enroll --config /etc/nodeseal/nodeseal-tpm.toml
 step socket systemctl start nodeseal-tpm.socket
 step start systemctl start nodeseal-tpm.service
@@ -27,4 +27,4 @@ step stop systemctl stop nodeseal-tpm.service nodeseal-tpm.socket
 systemctl show -p Result nodeseal-tpm.service
 cat /run/service.log
 # Only now does the file have the name that is looked for.
-mv /run/work/saying /run/work/said
+mv /run/out/saying /run/out/said

@@ -1,32 +1,32 @@
 #!/bin/sh
 # A machine for the unit: systemd as the first process of namespaces of its own, in a copy of / that is gone afterwards.
 #
-#   machine.sh DEPLOY PROGRAMS WORK    what inside.sh says is in WORK/said; status 77 where the kernel gives no such thing
+#   machine.sh DEPLOY PROGRAMS OUT    what inside.sh says is in OUT/said; status 77 where the kernel gives no such thing
 set -eu
-deploy=$1 programs=$2 work=$3
+deploy=$1 programs=$2 out=$3
 here=$(CDPATH='' cd "$(dirname "$0")" && pwd)
 if [ "${4:-}" != inside ]; then
     unshare --mount --pid --fork --ipc --uts --cgroup --net true 2>/dev/null || exit 77
     # systemd's poweroff ends the first process of a namespace by a signal.
     timeout 100 unshare --mount --pid --fork --ipc --uts --cgroup --net \
-        sh "$0" "$deploy" "$programs" "$work" inside >"$work/console" 2>&1 || true
-    test -e "$work/said" || { cat "$work/console" >&2; exit 77; }
+        sh "$0" "$deploy" "$programs" "$out" inside >"$out/console" 2>&1 || true
+    test -e "$out/said" || { cat "$out/console" >&2; exit 77; }
     exit 0
 fi
 
 mount --make-rprivate /
-mount -t tmpfs tmpfs "$work/root"
-mkdir "$work/root/upper" "$work/root/work" "$work/root/machine"
-machine=$work/root/machine
-mount -t overlay overlay -o "lowerdir=/,upperdir=$work/root/upper,workdir=$work/root/work" "$machine"
+mount -t tmpfs tmpfs "$out/fs"
+mkdir "$out/fs/upper" "$out/fs/work" "$out/fs/machine"
+machine=$out/fs/machine
+mount -t overlay overlay -o "lowerdir=/,upperdir=$out/fs/upper,workdir=$out/fs/work" "$machine"
 mount -t proc proc "$machine/proc"
 mount -t sysfs sysfs "$machine/sys"
 mount -t cgroup2 cgroup2 "$machine/sys/fs/cgroup"
 mount -t tmpfs tmpfs "$machine/run"
 mount -t tmpfs tmpfs "$machine/tmp"
 mount --rbind /dev "$machine/dev"
-mkdir "$machine/run/work"
-mount --bind "$work" "$machine/run/work"
+mkdir "$machine/run/out"
+mount --bind "$out" "$machine/run/out"
 
 cp "$programs/nodeseal" "$programs/nodeseal-tpm" "$machine/usr/bin/"
 units=$machine/etc/systemd/system
@@ -53,8 +53,8 @@ DefaultDependencies=no
 Type=oneshot
 ExecStart=/bin/sh /usr/bin/inside.sh
 ExecStopPost=/bin/systemctl --force --force poweroff
-StandardOutput=append:/run/work/saying
-StandardError=append:/run/work/saying
+StandardOutput=append:/run/out/saying
+StandardError=append:/run/out/saying
 UNIT
 printf '[Unit]\nRequires=inside.service\nAllowIsolate=yes\n' >"$units/inside.target"
 exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin \
