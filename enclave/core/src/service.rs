@@ -299,7 +299,7 @@ impl TrustedSide {
 
 /// Up to so many bytes of blobs, which take microseconds, work is done where it arises: handing it to another thread and
 /// back would take longer.
-const AT_ONCE: usize = 4 << 10;
+const WORKED_ON_HERE: usize = 4 << 10;
 
 /// Runs work on `bytes` of blobs or keys where it does not hold up other clients, and leaves no key on that thread's
 /// stack.
@@ -312,7 +312,7 @@ async fn compute<T: Send + 'static>(
         nodeseal_memory::wipe_stack();
         result
     };
-    if bytes <= AT_ONCE {
+    if bytes <= WORKED_ON_HERE {
         return Ok(run());
     }
     tokio::task::spawn_blocking(run)

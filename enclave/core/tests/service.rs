@@ -332,7 +332,9 @@ async fn a_heap_of_forged_blobs_does_not_keep_locks_busy_for_ever() {
         let mut header = parsed.header.clone();
         // Half of them claim other data keys, the rest other ways to one.
         header.data_key_id[0] = (number / 2) as u8 * (number % 2) as u8;
-        header.ways[0].wrapped_data_key[20..22].copy_from_slice(&number.to_be_bytes());
+        let mut ways = header.ways.to_vec();
+        ways[0].wrapped_data_key[20..22].copy_from_slice(&number.to_be_bytes());
+        header.ways = ways.into();
         Blob::encode(&header.encode(), &parsed.nonce, parsed.ciphertext)
     });
     let forged: Vec<_> = forged.collect();

@@ -87,7 +87,8 @@ pub fn inherited_descriptor(number: RawFd) -> rustix::io::Result<OwnedFd> {
 #[inline(never)]
 pub fn wipe_stack() {
     let mut below = [0u8; 64 * 1024];
-    below.zeroize();
+    // As a slice: an array is wiped byte by byte, which takes a quarter of a millisecond.
+    below.as_mut_slice().zeroize();
     std::hint::black_box(&below);
 }
 
