@@ -120,7 +120,7 @@ fn what_is_wrong_is_named() {
         (
             "unix:/run",
             "tcp:/run",
-            "expected \"unix:PATH\" or \"hybrid:PATH:PORT\", found \"tcp:/run/nodeseal-tpm/tpm.sock\"",
+            "expected \"unix:PATH\", \"vsock:CID:PORT\" or \"hybrid:PATH:PORT\", found \"tcp:/run/nodeseal-tpm/tpm.sock\"",
         ),
         (
             "unix:/run/nodeseal-tpm/tpm.sock",

@@ -6,6 +6,7 @@
 mod clients;
 mod held;
 mod open;
+mod release;
 mod seal;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -24,6 +25,7 @@ use crate::refusal::refuse;
 use held::HeldKeys;
 
 pub use clients::accept_clients;
+pub use release::Releases;
 
 /// How long the trusted side waits, and for how much.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +36,8 @@ pub struct Limits {
     pub write: Duration,
     /// For one request to be answered, locks included.
     pub request: Duration,
+    /// What may happen to keys.
+    pub releases: Releases,
 }
 
 impl Default for Limits {
@@ -42,6 +46,7 @@ impl Default for Limits {
             idle: Duration::from_secs(60),
             write: Duration::from_secs(30),
             request: Duration::from_secs(120),
+            releases: Releases::ALL,
         }
     }
 }

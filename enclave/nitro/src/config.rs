@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nodeseal_core::aws::{AwsKmsConfig, AwsKmsSection};
-use nodeseal_core::service::Limits;
+use nodeseal_core::service::{Limits, Releases};
+use nodeseal_wire::header::Release;
 use serde::Deserialize;
 use tracing::level_filters::LevelFilter;
 
@@ -39,7 +40,7 @@ pub struct Config {
     pub log: LevelFilter,
     /// Clients served at once; further ones wait.
     pub connections: usize,
-    /// How long clients are waited for.
+    /// How long clients are waited for, and what may happen to keys.
     pub limits: Limits,
     /// AWS KMS: its keys, endpoints and trust anchors.
     pub aws_kms: AwsKmsConfig,
@@ -83,6 +84,8 @@ struct File {
     port: u32,
     #[serde(default = "parent_cid")]
     parent_cid: u32,
+    #[serde(default = "deliver")]
+    releases: Vec<String>,
     #[serde(default)]
     log: LogSection,
     #[serde(default)]
@@ -130,6 +133,10 @@ impl Default for LimitsSection {
 
 fn service_port() -> u32 {
     SERVICE_PORT
+}
+
+fn deliver() -> Vec<String> {
+    vec![Release::Deliver.name().to_owned()]
 }
 
 fn parent_cid() -> u32 {
@@ -183,6 +190,7 @@ impl File {
             return Err(wrong("limits", "each must be at least 1".to_owned()));
         }
         let log = level(&self.log.level).map_err(|problem| wrong("log.level", problem))?;
+        let releases = releases(&self.releases).map_err(|problem| wrong("releases", problem))?;
         let seconds = |seconds: u16| Duration::from_secs(u64::from(seconds));
         let aws_kms = self
             .aws_kms
@@ -198,6 +206,7 @@ impl File {
                 idle: seconds(idle_s),
                 write: seconds(write_s),
                 request: seconds(request_s),
+                releases,
             },
             aws_kms,
         })
@@ -210,6 +219,20 @@ fn port(port: u32) -> Result<(), String> {
         0 | u32::MAX => Err(format!("must be from 1 to {}, is {port}", u32::MAX - 1)),
         _ => Ok(()),
     }
+}
+
+/// Release modes by their names.
+fn releases(names: &[String]) -> Result<Releases, String> {
+    let modes: Vec<Release> = names
+        .iter()
+        .filter_map(|name| Release::from_name(name))
+        .collect();
+    if modes.is_empty() || modes.len() != names.len() {
+        return Err(format!(
+            "expected \"deliver\", \"sign\" or both, found {names:?}"
+        ));
+    }
+    Ok(Releases::only(&modes))
 }
 
 fn level(text: &str) -> Result<LevelFilter, String> {
@@ -247,6 +270,7 @@ mod tests {
         assert_eq!((config.port, config.parent_cid), (SERVICE_PORT, PARENT_CID));
         assert_eq!(config.log_port, Some(LOG_PORT));
         assert_eq!(config.log, LevelFilter::INFO);
+        assert_eq!(config.limits.releases, Releases::only(&[Release::Deliver]));
         assert_eq!(config.limits.idle, Limits::default().idle);
         assert_eq!(config.limits.write, Limits::default().write);
         assert_eq!(config.limits.request, Limits::default().request);
@@ -305,6 +329,14 @@ mod tests {
             (
                 format!("[log]\nlevel = \"loud\"\n{KMS}"),
                 "log.level: expected \"error\", \"warn\", \"info\" or \"debug\", found \"loud\"",
+            ),
+            (
+                format!("releases = [\"deliver\", \"show\"]\n{KMS}"),
+                "releases: expected \"deliver\", \"sign\" or both, found [\"deliver\", \"show\"]",
+            ),
+            (
+                format!("releases = []\n{KMS}"),
+                "releases: expected \"deliver\", \"sign\" or both, found []",
             ),
             (
                 format!("[limits]\nidle_s = 0\n{KMS}"),

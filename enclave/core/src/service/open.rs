@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use futures_util::stream::{self, StreamExt};
 use nodeseal_memory::Secret;
-use nodeseal_wire::header::{KnownWays, Release, Way};
+use nodeseal_wire::header::{KnownWays, Way};
 use nodeseal_wire::message::{
     Batch, BlobRef, Class, Context, DataKeyReport, OpenRequest, Outcome, Refusal, Reply,
 };
 
 use super::held::HeldKeys;
+use super::release::Releases;
 use super::{Payload, TrustedSide, compute};
 use crate::keyring::crypto_failed;
 use crate::lock::BoxFuture;
@@ -38,10 +39,12 @@ impl TrustedSide {
         let places = places(request.blobs.iter().map(|blob| blob.length), payload.len())?;
         let (node, blobs) = (request.node.clone(), request.blobs);
         let bytes = payload.len();
+        let releases = self.limits.releases;
         let (reads, payload) = compute(bytes, move || {
             let mut known = KnownWays::default();
             let read = |(blob, place): (&BlobRef, &Range<usize>)| {
-                read_expected(&payload, place, &node, blob.name.as_deref(), &mut known)
+                let name = blob.name.as_deref();
+                read_expected(&payload, place, &node, name, releases, &mut known)
             };
             let reads: Vec<Read> = blobs.iter().zip(&places).map(read).collect();
             (reads, payload)
@@ -208,6 +211,7 @@ pub(super) fn read_expected(
     place: &Range<usize>,
     node: &str,
     name: Option<&str>,
+    releases: Releases,
     known: &mut KnownWays,
 ) -> Read {
     let read = ReadBlob::parse(payload.expose(), place.clone(), known)
@@ -227,20 +231,8 @@ pub(super) fn read_expected(
         );
         return Err(refuse(Class::Damaged, "wrong-name", message));
     }
-    check_release(header.release)?;
+    releases.check(header.release)?;
     Ok(read)
-}
-
-/// Refuses what this trusted side cannot do with a key.
-pub(super) fn check_release(release: Release) -> Result<(), Refusal> {
-    match release {
-        Release::Deliver => Ok(()),
-        Release::Sign => Err(refuse(
-            Class::Misuse,
-            "release-sign-unsupported",
-            "release = \"sign\" is not supported by this version: only \"deliver\" is",
-        )),
-    }
 }
 
 /// The data key of a blob that was read, or why there is none.

@@ -12,7 +12,8 @@ use nodeseal_wire::message::{
 };
 
 use super::held::HeldKeys;
-use super::open::{FailedKeys, OpenKeys, Read, check_release, key_of, places, read_expected};
+use super::open::{FailedKeys, OpenKeys, Read, key_of, places, read_expected};
+use super::release::Releases;
 use super::{Payload, TrustedSide, compute};
 use crate::keyring::crypto_failed;
 use crate::keys;
@@ -50,6 +51,7 @@ impl TrustedSide {
         let mut places = places(joined.into_iter().chain(of_keys), payload.len())?;
         let join_place = joined.map(|_| places.remove(0));
         let mut known = KnownWays::default();
+        let releases = self.limits.releases;
         let reads: Vec<Option<Read>> = request
             .keys
             .iter()
@@ -57,7 +59,8 @@ impl TrustedSide {
             .map(|(key, place)| match key {
                 NewKey::Resealed { .. } => {
                     let node = &request.node;
-                    Some(read_expected(&payload, place, node, None, &mut known))
+                    let read = read_expected(&payload, place, node, None, releases, &mut known);
+                    Some(read)
                 }
                 _ => None,
             })
@@ -81,6 +84,7 @@ impl TrustedSide {
                 failed: &failed,
                 payload,
                 content_key: ContentKey::new().map_err(crypto_failed)?,
+                releases,
             };
             work.seal_all(&places, to_open)
         })
@@ -102,7 +106,8 @@ impl TrustedSide {
         let (DataKeySource::New(ways), None) = (&request.data_key, &join_place) else {
             let place = join_place.unwrap_or_default();
             let known = &mut KnownWays::default();
-            let read = read_expected(&payload, &place, &request.node, None, known);
+            let releases = self.limits.releases;
+            let read = read_expected(&payload, &place, &request.node, None, releases, known);
             let reads = [read];
             let (keys, failed, reports) = self
                 .data_keys(held, &request.node, &reads, &request.context)
@@ -153,6 +158,7 @@ struct Work<'w> {
     failed: &'w FailedKeys,
     payload: Secret,
     content_key: ContentKey,
+    releases: Releases,
 }
 
 impl Work<'_> {
@@ -167,7 +173,7 @@ impl Work<'_> {
         for (key, place) in self.request.keys.iter().zip(places) {
             let sealed = match key {
                 NewKey::Given { about, .. } => self.seal_given(about, place),
-                NewKey::Generated(about) => check_release(about.release).and_then(|()| {
+                NewKey::Generated(about) => self.releases.check(about.release).and_then(|()| {
                     let mut key = keys::generate(about.key_type)?;
                     let blob = new_blob(self.request, self.ways, about);
                     Ok(seal(
@@ -198,7 +204,7 @@ impl Work<'_> {
     }
 
     fn seal_given(&mut self, about: &KeyAbout, place: &Range<usize>) -> Result<Vec<u8>, Refusal> {
-        check_release(about.release)?;
+        self.releases.check(about.release)?;
         self.seal_at(place, new_blob(self.request, self.ways, about))
     }
 
