@@ -4,7 +4,7 @@ usage: parent.py VSOCK PORT NODE NAME BLOB KMS ACTION…     AWS credentials fro
 
 VSOCK is the unix socket of the machine's vsock, PORT the enclave's, KMS the HOST:PORT everything asked for is
 connected to. BLOB is opened as NODE's key NAME, and one JSON object is printed for each answer: {"key": HEX}, or
-{"class", "code", "message"} of a refusal.
+{"class", "code", "message"} of a refusal; "sent" is how many bytes came from KMS on the last connection.
 
 open                what an honest parent does
 cut N               the line ends after N bytes from KMS
@@ -189,6 +189,7 @@ def main():
     elif action not in ("open", "stranger", "replay", "hold"):
         sys.exit(__doc__)
     answer = enclave.open(node, name, blob, line, more=action == "hold")
+    answer["sent"] = sum(map(len, line.recorded))
     if action == "hold":
         header = cbor2.loads(cbor2.loads(blob)[2])
         answer["data_key_id"] = header[9].hex()
