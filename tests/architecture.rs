@@ -35,6 +35,8 @@ nodeseal-attestation: tokio hyper socket2 nodeseal-memory ring openssl-sys rsa
 
 /// The only files that look inside a secret, and what for.
 const EXPOSES: &str = "
+enclave/azure/src/attest.rs: a token out of its envelope
+enclave/azure/src/release.rs: a released key, and the secret it opens
 enclave/azure/src/wrap.rs: a lock's new secret, to be encrypted to a vault's key
 enclave/core/src/aws/cms/mod.rs: the content key of a KMS answer
 enclave/core/src/aws/recipient.rs: the private key a KMS answer is encrypted to
@@ -47,6 +49,7 @@ enclave/core/src/service/open.rs: opened keys on their way to the agent
 enclave/core/src/service/seal.rs: keys to be sealed, from the agent
 enclave/memory/src/secret.rs: its definition
 enclave/tpm/src/lock.rs: the secret of a lock
+enclave/tpm/src/tpm2/guest.rs: what the ephemeral key of an Azure machine decrypts
 enclave/tpm/src/tpm2/sealing.rs: the secret of a lock, to and from the TPM
 enclave/tpm/src/tpm2/session.rs: the key of a session with the TPM
 enclave/wire/src/frame.rs: the payload of a frame

@@ -140,6 +140,7 @@ fn a_peer_that_closes_garbles_or_says_nothing_is_told_apart() {
     });
 }
 
+/// A virtual machine's socket that answers `answer` to `CONNECT` and then is a peer that says hello.
 async fn hybrid(answer: &'static str) -> Result<Connection, ClientError> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("vsock");

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use nodeseal_core::tunnel::{Clock, Roots, TlsError};
 
-use super::key_id::{KeyId, KeyIdError};
+use nodeseal_core::refusal::refuse;
+use nodeseal_wire::message::{Class, Refusal};
+
+use super::key_id::{KeyId, KeyIdError, is_host};
 
 /// How Key Vault is reached and which of its keys are used.
 #[derive(Clone, Debug)]
@@ -45,6 +48,65 @@ impl Default for AzureConfig {
     }
 }
 
+/// What is asked of machines and answers before a released key is used.
+///
+/// Points that are not confirmed about Azure are switches here (docs/azure.md, "What is not confirmed").
+#[derive(Clone, Debug)]
+pub struct ReleaseConfig {
+    /// Addresses of the only attestation services that are asked, `https://HOST`.
+    pub attestation_services: Vec<String>,
+    /// Version of the attestation service's API.
+    pub attestation_api: String,
+    /// Who may sign the certificates of vaults' answers. Which root Azure's lead to is not confirmed.
+    pub signer_roots: Roots,
+    /// Names the signer's certificate may have beside the vault's host. A sample has `vault.azure.net`.
+    pub signer_names: Vec<String>,
+    /// Whether an answer must carry the nonce that was sent. That vaults echo it is not confirmed.
+    pub require_nonce_echo: bool,
+    /// Whether Secure Boot must have been on.
+    pub require_secure_boot: bool,
+    /// Whether debugging may be on.
+    pub allow_debug: bool,
+    /// Whether a Trusted Launch machine will do. That keys are released to one is not confirmed.
+    pub allow_trusted_launch: bool,
+    /// Unique id of the only machine, where it matters.
+    pub vm_id: Option<String>,
+}
+
+impl Default for ReleaseConfig {
+    fn default() -> Self {
+        Self {
+            attestation_services: Vec::new(),
+            attestation_api: "2020-10-01".to_owned(),
+            signer_roots: Roots::WebPki,
+            signer_names: vec!["vault.azure.net".to_owned()],
+            require_nonce_echo: false,
+            require_secure_boot: true,
+            allow_debug: false,
+            allow_trusted_launch: false,
+            vm_id: None,
+        }
+    }
+}
+
+impl ReleaseConfig {
+    /// Refuses a service the configuration does not list, before anything is sent to it.
+    pub(crate) fn check_service(&self, service: &str) -> Result<(), Refusal> {
+        if self.attestation_services.iter().any(|own| own == service) {
+            return Ok(());
+        }
+        let message = format!(
+            "the configuration of this trusted side does not allow attestation service {service}; allowed: {}",
+            self.attestation_services.join(", ")
+        );
+        Err(refuse(
+            Class::Denied,
+            "azure-attestation-not-allowed",
+            message,
+        ))
+    }
+}
+
 /// The configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum AzureConfigError {
@@ -54,6 +116,24 @@ pub enum AzureConfigError {
     /// An allowed key is none.
     #[error("allowed keys: {0}")]
     AllowedKey(#[from] KeyIdError),
+    /// An attestation service is no address.
+    #[error("attestation services: {0:?} is not https://HOST")]
+    Service(String),
+}
+
+impl ReleaseConfig {
+    /// Checks what is only looked at when a key is released.
+    ///
+    /// # Errors
+    /// When the configuration cannot be used.
+    pub fn check(&self) -> Result<(), AzureConfigError> {
+        self.signer_roots.store()?;
+        let bad = |service: &&String| !service.strip_prefix("https://").is_some_and(is_host);
+        match self.attestation_services.iter().find(bad) {
+            Some(service) => Err(AzureConfigError::Service(service.clone())),
+            None => Ok(()),
+        }
+    }
 }
 
 impl AzureConfig {

@@ -10,7 +10,6 @@ use std::time::Duration;
 use nodeseal_wire::lock::{PcrBank, PolicySigner};
 use serde::Deserialize;
 
-use nodeseal_azure::AzureConfig;
 use nodeseal_core::aws::{AwsKmsConfig, AwsKmsSection};
 
 use crate::lock::SealTo;
@@ -19,6 +18,7 @@ use crate::tpm::PcrSelection;
 
 pub use accounts::Account;
 use azure::AzureSection;
+pub use azure::AzureSettings;
 
 /// PCRs new blobs are sealed to when the configuration names none; docs/tpm.md says why these.
 const DEFAULT_PCRS: [u8; 3] = [7, 11, 12];
@@ -49,7 +49,7 @@ pub struct Config {
     /// AWS KMS, for ways that need it beside the TPM.
     pub aws_kms: Option<AwsKmsConfig>,
     /// Azure Key Vault.
-    pub azure: Option<AzureConfig>,
+    pub azure: Option<AzureSettings>,
     /// Longest wait for one operation of the TPM.
     pub tpm_timeout: Duration,
     /// Filter of log lines, as tracing-subscriber has it: "info", "nodeseal_tpm=debug".

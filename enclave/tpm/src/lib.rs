@@ -7,8 +7,10 @@
 //! - [`enrolment`], [`record`]: which TPM, which storage root key, and the file that says so.
 //! - [`owner`]: the one thread that speaks to the TPM.
 //! - [`lock`]: the `tpm` lock of a way, made and opened.
+//! - [`azure`]: the same TPM as the lock `azure-release` uses it.
 //! - [`sandbox`]: what the process gives up; [`listener`], [`serve`]: the service.
 
+pub mod azure;
 pub mod config;
 pub mod enrolment;
 pub mod error;

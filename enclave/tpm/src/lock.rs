@@ -68,6 +68,25 @@ impl TpmLocks {
         }
     }
 
+    /// Whoever else needs this TPM.
+    #[must_use]
+    pub fn owner(&self) -> &TpmOwner {
+        &self.owner
+    }
+
+    /// Runs `work` on the TPM's thread with the pinned storage root key.
+    ///
+    /// # Errors
+    /// As the work; [`TpmError::Enrolment`] when the key is another.
+    pub async fn with_srk<T: Send + 'static>(
+        &self,
+        work: impl Fn(&mut dyn Tpm, &Srk) -> Result<T, TpmError> + Send + 'static,
+    ) -> Result<T, TpmError> {
+        let enrolled = self.enrolled.clone();
+        let run = move |tpm: &mut dyn Tpm| enrolled.with_srk(tpm, &work);
+        self.owner.run(run).await
+    }
+
     async fn seal(&self) -> Result<NewLock, TpmError> {
         let (enrolled, to) = (self.enrolled.clone(), self.seal_to.clone());
         let signed_policy = to

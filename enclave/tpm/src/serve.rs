@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nodeseal_azure::{AzureConfigError, AzureUnwrap, Vaults};
+use nodeseal_azure::{AzureConfigError, AzureRelease, AzureUnwrap, Vaults};
 use nodeseal_core::aws::{AwsKms, AwsKmsConfigError};
 use nodeseal_core::keyring::Keyring;
 use nodeseal_core::lock::KeyService;
@@ -17,6 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
+use crate::azure::{AzureTpm, MachineFiles};
 use crate::config::Config;
 use crate::enrolment::{Enrolment, verify};
 use crate::error::TpmError;
@@ -55,6 +56,14 @@ pub enum ServeError {
     /// The settings of Azure Key Vault.
     #[error("azure: {0}")]
     Azure(#[from] AzureConfigError),
+    /// The event log that goes along with an attestation.
+    #[error("azure.release.event_log: cannot read {path}: {source}", path = path.display())]
+    EventLog {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// The runtime.
     #[error("cannot start: {0}")]
     Runtime(#[from] io::Error),
@@ -67,6 +76,7 @@ pub enum ServeError {
 pub fn serve(config: &Config) -> Result<(), ServeError> {
     let enrolment = record::read(&config.enrolment, config.account.as_ref())?;
     let listener = Listener::open(config)?;
+    let machine = machine_files(config)?;
     let facts = sandbox::enter(&Needs {
         tcti: &config.tcti,
         account: config.account.as_ref(),
@@ -83,7 +93,7 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
         .worker_threads(WORKERS)
         .enable_all()
         .build()?;
-    let served = runtime.block_on(run(config, owner, enrolment, facts, listener));
+    let served = runtime.block_on(run(config, owner, enrolment, facts, listener, machine));
     runtime.shutdown_timeout(END_WAIT);
     served
 }
@@ -94,6 +104,7 @@ async fn run(
     enrolment: Enrolment,
     mut facts: Vec<Fact>,
     listener: Listener,
+    machine: Option<MachineFiles>,
 ) -> Result<(), ServeError> {
     let (record, selection) = (enrolment.clone(), config.seal_to.pcrs.clone());
     let (srk, values) = owner
@@ -117,13 +128,19 @@ async fn run(
         tracing::info!("{name}: {value}");
     }
     let locks = TpmLocks::new(owner, enrolment, srk, config.seal_to.clone(), &values);
-    let mut services: Vec<Arc<dyn KeyService>> = vec![Arc::new(locks)];
+    let locks = Arc::new(locks);
+    let mut services: Vec<Arc<dyn KeyService>> = vec![locks.clone()];
     if let Some(kms) = &config.aws_kms {
         // A TPM alone makes no document KMS takes, so its locks stand beside a `tpm` lock, without attestation.
         services.push(Arc::new(AwsKms::new(kms.clone(), None)?));
     }
     if let Some(azure) = &config.azure {
-        services.push(Arc::new(AzureUnwrap(Vaults::new(azure.clone())?)));
+        let vaults = Vaults::new(azure.vaults.clone())?;
+        services.push(Arc::new(AzureUnwrap(vaults.clone())));
+        if let (Some((release, _)), Some(machine)) = (&azure.release, machine) {
+            let tpm = Arc::new(AzureTpm::new(locks, machine));
+            services.push(Arc::new(AzureRelease::new(vaults, release.clone(), tpm)));
+        }
     }
     let side = TrustedSide::new(
         Keyring::new(services),
@@ -158,6 +175,22 @@ async fn run(
     tracing::info!("stopping: every data key is wiped");
     remove(listener.ours);
     Ok(())
+}
+
+/// What an attestation needs of the machine's files, read while the process may still read them.
+fn machine_files(config: &Config) -> Result<Option<MachineFiles>, ServeError> {
+    let release = config
+        .azure
+        .as_ref()
+        .and_then(|azure| azure.release.as_ref());
+    let Some((_, event_log)) = release else {
+        return Ok(None);
+    };
+    let files = MachineFiles::read(event_log).map_err(|source| ServeError::EventLog {
+        path: event_log.clone(),
+        source,
+    })?;
+    Ok(Some(files))
 }
 
 fn tpm_facts(config: &Config, enrolment: &Enrolment) -> Vec<Fact> {

@@ -150,6 +150,19 @@ pub fn sealed_template(policy: &[u8; 32]) -> Vec<u8> {
     out
 }
 
+/// TPMT_PUBLIC of the key an Azure machine decrypts with for one boot (confidential-computing-cvm-guest-attestation,
+/// `TpmEphemeralEncryptionKey`): RSA-2048; fixedTPM, fixedParent, sensitiveDataOrigin, noDA, decrypt; for the policy alone.
+#[must_use]
+pub fn ephemeral_template(policy: &[u8; 32]) -> Vec<u8> {
+    let mut out = vec![0x00, 0x01, 0x00, 0x0B]; // TPM_ALG_RSA, nameAlg SHA-256
+    out.extend([0x00, 0x02, 0x04, 0x32]);
+    push_sized(&mut out, policy);
+    out.extend([0x00, 0x10, 0x00, 0x10]); // symmetric NULL, scheme NULL
+    out.extend([0x08, 0x00, 0, 0, 0, 0]); // 2048 bits, exponent 65537
+    push_sized(&mut out, &[0; 256]);
+    out
+}
+
 /// Reads a marshalled TPM2B_PUBLIC that must be a sealed object as [`sealed_template`] describes it.
 ///
 /// Returns its authPolicy. Nothing else is taken: an object with userWithAuth would open whatever the PCRs are.

@@ -1,5 +1,6 @@
 //! What nodeseal needs of a TPM, no more: the seam under which one module speaks the TPM's language.
 
+use nodeseal_azure::Padding;
 use nodeseal_memory::Secret;
 use nodeseal_wire::lock::PcrBank;
 
@@ -75,6 +76,38 @@ pub struct Approval<'a> {
     pub signature: &'a [u8; 64],
 }
 
+/// What proves an Azure machine (see [`nodeseal_azure::guest::GuestEvidence`] for the encodings).
+#[derive(Clone, Debug)]
+pub struct GuestProof {
+    /// Certificate of the attestation key, DER.
+    pub ak_certificate: Vec<u8>,
+    /// Attestation key, TPM2B_PUBLIC.
+    pub ak_public: Vec<u8>,
+    /// TPMS_ATTEST of the quote.
+    pub quote: Vec<u8>,
+    /// Its bare signature.
+    pub quote_signature: Vec<u8>,
+    /// Ephemeral key, TPM2B_PUBLIC.
+    pub ephemeral_public: Vec<u8>,
+    /// TPMS_ATTEST of the ephemeral key's certification.
+    pub certify: Vec<u8>,
+    /// Its bare signature.
+    pub certify_signature: Vec<u8>,
+    /// PCR values the key is bound to.
+    pub pcr_values: Vec<Vec<u8>>,
+    /// HCL report, where the machine is a confidential one.
+    pub hcl_report: Option<Vec<u8>>,
+}
+
+/// The ephemeral key as TPM2_ContextSave gives it: encrypted by the TPM, good until its next reset.
+#[derive(Clone)]
+pub struct SavedKey {
+    /// TPMS_CONTEXT.
+    pub context: Vec<u8>,
+    /// Name of the key.
+    pub name: Name,
+}
+
 /// Objects and sessions that occupy the TPM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Occupied {
@@ -115,6 +148,18 @@ pub trait Tpm {
         policy: &UnsealPolicy<'_>,
     ) -> Result<Secret, TpmError>;
 
+    /// Makes the ephemeral key of an Azure machine, bound to the PCRs of now, and what proves it.
+    fn guest_proof(&mut self) -> Result<(GuestProof, SavedKey), TpmError>;
+
+    /// Decrypts with that key through a policy session salted to the pinned key, the answer encrypted.
+    fn guest_decrypt(
+        &mut self,
+        srk: &Srk,
+        key: &SavedKey,
+        padding: Padding,
+        ciphertext: &[u8],
+    ) -> Result<Secret, TpmError>;
+
     /// Values of PCRs, ascending. Not authenticated: for diagnosis only.
     fn read_pcrs(&mut self, selection: &PcrSelection) -> Result<Vec<Vec<u8>>, TpmError>;
 
@@ -140,7 +185,7 @@ pub fn is_policy_failure(error: &TpmError) -> bool {
     const VALUE: u32 = 0x84;
     match error {
         TpmError::Refused { command, code } => match *command {
-            "TPM2_Unseal" => code & 0xBF == POLICY_FAIL,
+            "TPM2_Unseal" | "TPM2_RSA_Decrypt" => code & 0xBF == POLICY_FAIL,
             "TPM2_PolicyAuthorize" => code & 0xBF == VALUE,
             _ => false,
         },

@@ -12,16 +12,19 @@
 
 mod command;
 mod commands;
+mod guest;
 mod pcrs;
 mod sealing;
 mod session;
 
+use nodeseal_azure::Padding;
 use nodeseal_memory::{Secret, wipe_stack};
 
 use self::commands::{Commands, HandleKind, Property};
 use crate::error::TpmError;
 use crate::structures::{Name, Template};
 use crate::tcti::Tcti;
+use crate::tpm::{GuestProof, SavedKey};
 use crate::tpm::{Occupied, PcrSelection, SealPolicy, SealedObject, Srk, Tpm, UnsealPolicy};
 use crate::transport::Transport;
 
@@ -101,6 +104,24 @@ impl Tpm for Tpm2 {
         policy: &UnsealPolicy<'_>,
     ) -> Result<Secret, TpmError> {
         let secret = self.commands()?.unseal(srk, object, policy);
+        wipe_stack();
+        secret
+    }
+
+    fn guest_proof(&mut self) -> Result<(GuestProof, SavedKey), TpmError> {
+        self.commands()?.guest_proof()
+    }
+
+    fn guest_decrypt(
+        &mut self,
+        srk: &Srk,
+        key: &SavedKey,
+        padding: Padding,
+        ciphertext: &[u8],
+    ) -> Result<Secret, TpmError> {
+        let secret = self
+            .commands()?
+            .guest_decrypt(srk, key, padding, ciphertext);
         wipe_stack();
         secret
     }

@@ -34,6 +34,13 @@ impl Code {
         }
     }
 
+    pub(super) const CERTIFY: Self = Self::new("TPM2_Certify", 0x148);
+    pub(super) const NV_READ: Self = Self::new("TPM2_NV_Read", 0x14E);
+    pub(super) const QUOTE: Self = Self::new("TPM2_Quote", 0x158);
+    pub(super) const RSA_DECRYPT: Self = Self::new("TPM2_RSA_Decrypt", 0x159);
+    pub(super) const CONTEXT_LOAD: Self = Self::loading("TPM2_ContextLoad", 0x161);
+    pub(super) const CONTEXT_SAVE: Self = Self::new("TPM2_ContextSave", 0x162);
+    pub(super) const NV_READ_PUBLIC: Self = Self::new("TPM2_NV_ReadPublic", 0x169);
     pub(super) const EVICT_CONTROL: Self = Self::new("TPM2_EvictControl", 0x120);
     pub(super) const CREATE_PRIMARY: Self = Self::loading("TPM2_CreatePrimary", 0x131);
     pub(super) const CREATE: Self = Self::new("TPM2_Create", 0x153);

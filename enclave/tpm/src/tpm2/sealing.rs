@@ -84,7 +84,7 @@ impl Commands<'_> {
     }
 
     /// Flushes a storage root key that was made for this use.
-    fn flush_parent(&mut self, srk: &Srk, parent: &Key) -> Result<(), TpmError> {
+    pub(super) fn flush_parent(&mut self, srk: &Srk, parent: &Key) -> Result<(), TpmError> {
         match srk.handle {
             Some(_) => Ok(()),
             None => self.flush(parent.handle),
@@ -100,7 +100,11 @@ impl Commands<'_> {
         loaded(Code::LOAD, &answer)
     }
 
-    fn policy_pcr(&mut self, session: &Session, selection: &PcrSelection) -> Result<(), TpmError> {
+    pub(super) fn policy_pcr(
+        &mut self,
+        session: &Session,
+        selection: &PcrSelection,
+    ) -> Result<(), TpmError> {
         // No digest given: the TPM takes the values of now, and Unseal decides whether they are the right ones.
         let mut parameters = vec![0, 0];
         parameters.extend(pcr_selection(selection.bank, &selection.pcrs));

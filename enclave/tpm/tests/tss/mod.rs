@@ -20,7 +20,9 @@ use self::commands::{Commands, HandleKind};
 use nodeseal_tpm::error::TpmError;
 use nodeseal_tpm::structures::{Name, Template};
 use nodeseal_tpm::tcti::Tcti;
-use nodeseal_tpm::tpm::{Occupied, PcrSelection, SealPolicy, SealedObject, Srk, Tpm, UnsealPolicy};
+use nodeseal_tpm::tpm::{
+    GuestProof, Occupied, PcrSelection, SavedKey, SealPolicy, SealedObject, Srk, Tpm, UnsealPolicy,
+};
 
 /// A TPM behind tpm2-tss.
 pub struct EsysTpm {
@@ -123,6 +125,20 @@ impl Tpm for EsysTpm {
         let secret = self.commands()?.unseal(srk, object, policy);
         wipe_stack();
         secret
+    }
+
+    fn guest_proof(&mut self) -> Result<(GuestProof, SavedKey), TpmError> {
+        Err(TpmError::Stopped("the peer only seals and unseals"))
+    }
+
+    fn guest_decrypt(
+        &mut self,
+        _: &Srk,
+        _: &SavedKey,
+        _: nodeseal_azure::Padding,
+        _: &[u8],
+    ) -> Result<Secret, TpmError> {
+        Err(TpmError::Stopped("the peer only seals and unseals"))
     }
 
     fn read_pcrs(&mut self, selection: &PcrSelection) -> Result<Vec<Vec<u8>>, TpmError> {

@@ -5,6 +5,8 @@ mod act1_setup;
 mod act1_start;
 mod act2_refusals;
 mod act2_setup;
+mod act3;
+mod azure;
 mod table;
 
 use std::process::ExitCode;
@@ -35,5 +37,7 @@ fn play(table: &mut Table) -> Result<()> {
     table.act("Act 2: a node whose keys AWS KMS gives to a measured enclave only");
     let enclaved = act2_setup::play(table)?;
     act1_start::play(table, &enclaved.started())?;
-    act2_refusals::play(table, &enclaved)
+    act2_refusals::play(table, &enclaved)?;
+    table.act("Act 3: a node whose key Azure Key Vault releases to one confidential VM only");
+    act3::play(table)
 }

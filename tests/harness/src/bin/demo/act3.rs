@@ -1,0 +1,177 @@
+//! A node on a confidential VM of Azure, whose key Key Vault releases to that machine only; and what must fail.
+
+use std::fs;
+
+use nodeseal_harness::{Agent, Context, Error, Result};
+use serde_json::{Value, json};
+
+use crate::act1_refusals::refused;
+use crate::act1_setup::{NODE_KEY, generate};
+use crate::act1_start::{self, Start};
+use crate::azure::{Azure, ISSUER, ROLES, Vm, principal};
+use crate::cloud::write;
+use crate::table::Table;
+
+/// The node's id.
+const NODE: &str = "validator-1";
+
+/// Everything of the act.
+pub fn play(table: &mut Table) -> Result<()> {
+    let mut azure = Azure::start()?;
+    let mut vm = table.step("a confidential VM, nodeseal-tpm on its vTPM", || {
+        let vm = azure.machine("vm", &[])?;
+        let found = format!("vm id {:.13}…", vm.id);
+        Ok((vm, found))
+    })?;
+    table.step("a vault; roles for the machine's identity", || {
+        azure.open_vault(&vm)?;
+        Ok(((), "verifies tokens, roles and release policies".to_owned()))
+    })?;
+    let version = table.step("a key with a release policy, by the Azure SDK", || {
+        let path = azure.path("release-policy.json");
+        write(&path, policy(&vm.id).to_string())?;
+        let made = azure.administrate(&["create", "node", &path.display().to_string()])?;
+        let found = format!("exportable, immutable; version {made:.8}…");
+        Ok((made, found))
+    })?;
+    let agent = azure.agent(&vm, "node", NODE, NODE_KEY)?;
+    let address = table.step("nodeseal generate: azure-release and tpm", || {
+        generate(&agent)
+    })?;
+    let start = Start {
+        agent: &agent,
+        directory: agent.directory(),
+        address: &address,
+        trusted: ("nodeseal-tpm", vm.trusted.pid()),
+    };
+    act1_start::play(table, &start)?;
+    other_machines(table, &azure, &agent)?;
+    vault_says_no(table, &azure, &mut vm, &agent, &version)?;
+    changed_boot(table, &azure, &mut vm, &agent)?;
+    table.step("the genuine blob on the genuine machine", || {
+        agent
+            .run(["open", "--check", "nodekey"])?
+            .success("nodeseal open")?;
+        Ok(((), "opens".to_owned()))
+    })?;
+    table.step("the vault's audit log has every release", || {
+        on_record(&azure)
+    })
+}
+
+/// What a machine must be to be given the key.
+fn policy(vm: &str) -> Value {
+    let claim = |path: &str, value: &str| json!({ "claim": path, "equals": value });
+    json!({ "version": "1.0.0", "anyOf": [{ "authority": format!("https://{ISSUER}"), "allOf": [
+        claim("x-ms-isolation-tee.x-ms-compliance-status", "azure-compliant-cvm"),
+        claim("x-ms-isolation-tee.x-ms-attestation-type", "sevsnpvm"),
+        claim("x-ms-isolation-tee.x-ms-sevsnpvm-is-debuggable", "false"),
+        claim("x-ms-isolation-tee.x-ms-runtime.vm-configuration.vmUniqueId", vm),
+        claim("secureboot", "true"),
+    ] }] })
+}
+
+/// Other machines with the blob and the identity.
+fn other_machines(table: &mut Table, azure: &Azure, genuine: &Agent) -> Result<()> {
+    for (what, name, platform, code, reason) in [
+        (
+            "another VM's token, same identity",
+            "other",
+            &[][..],
+            3,
+            "azure-policy-mismatch",
+        ),
+        (
+            "a VM started without Secure Boot",
+            "insecure",
+            &["--secure-boot", "off"][..],
+            3,
+            "azure-secure-boot",
+        ),
+        (
+            "a VM that can be debugged",
+            "debug",
+            &["--debug"][..],
+            3,
+            "azure-debug",
+        ),
+    ] {
+        table.step(what, || {
+            let vm = azure.machine(name, platform)?;
+            let agent = azure.agent(&vm, &format!("{name}-node"), NODE, NODE_KEY)?;
+            let blob = agent.blob("nodekey");
+            fs::create_dir_all(agent.directory().join("keys")).context(blob.display())?;
+            fs::copy(genuine.blob("nodekey"), &blob).context(blob.display())?;
+            refused(&agent, "nodekey", code, reason)
+        })?;
+    }
+    Ok(())
+}
+
+/// The genuine machine, and a vault that refuses, or is not the vault. Each on a fresh start: a released key is kept
+/// for some seconds.
+fn vault_says_no(
+    table: &mut Table,
+    azure: &Azure,
+    vm: &mut Vm,
+    agent: &Agent,
+    version: &str,
+) -> Result<()> {
+    table.step("the version of the key disabled", || {
+        azure.administrate(&["disable", "node", version])?;
+        vm.trusted.serve()?;
+        let outcome = refused(agent, "nodekey", 3, "azure-key-disabled");
+        azure.administrate(&["enable", "node", version])?;
+        outcome
+    })?;
+    let identity = principal(vm, "managed")?;
+    let [_, release] = ROLES;
+    table.step("the identity without the release role", || {
+        azure.administrate(&["revoke", &identity, release])?;
+        vm.trusted.serve()?;
+        let outcome = refused(agent, "nodekey", 3, "azure-permission");
+        azure.administrate(&["assign", &identity, release])?;
+        outcome
+    })?;
+    table.step("an answer signed by another vault", || {
+        azure.administrate(&["fault", "vault", r#"{"fault": "foreign-jws"}"#])?;
+        vm.trusted.serve()?;
+        refused(agent, "nodekey", 4, "azure-release-signer")
+    })
+}
+
+/// A PCR that is not as the boot's log says, and a token of an earlier boot.
+fn changed_boot(table: &mut Table, azure: &Azure, vm: &mut Vm, agent: &Agent) -> Result<()> {
+    table.step("PCR 4 changed since the boot", || {
+        vm.tpm.extend_pcr(4)?;
+        vm.trusted.serve()?;
+        refused(agent, "nodekey", 3, "azure-attestation-refused")
+    })?;
+    table.step("a token of before the reboot, replayed", || {
+        vm.trusted.stop();
+        vm.tpm.reboot()?;
+        vm.trusted.serve()?;
+        azure.administrate(&["fault", "attestation", r#"{"fault": "replay-envelope"}"#])?;
+        refused(agent, "nodekey", 4, "azure-token-other-boot")
+    })?;
+    vm.trusted.serve()
+}
+
+/// Each release, allowed or not, is a record with nodeseal's own id of the attempt.
+fn on_record(azure: &Azure) -> Result<((), String)> {
+    let records = azure.audit()?;
+    let name =
+        |record: &&Value| record.get("operationName").and_then(Value::as_str) == Some("KeyRelease");
+    let releases: Vec<_> = records.iter().filter(name).collect();
+    let status = |record: &&&Value| {
+        let status = record.pointer("/properties/httpStatusCode");
+        status.and_then(Value::as_u64) == Some(200)
+    };
+    let allowed = releases.iter().filter(status).count();
+    let named = |record: &&Value| record.get("correlationId").is_some_and(Value::is_string);
+    if allowed < 2 || releases.len() < allowed + 3 || !releases.iter().all(named) {
+        return Err(Error::new(format!("{allowed} allowed of {releases:#?}")));
+    }
+    let refused = releases.len() - allowed;
+    Ok(((), format!("{allowed} allowed, {refused} refused")))
+}
