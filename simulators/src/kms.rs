@@ -32,6 +32,7 @@ use serde_json::Value;
 
 use crate::credentials::{Credential, CredentialDirectory};
 use crate::files::FileError;
+use crate::records::Records;
 use crate::text::uuid;
 use crate::time::Clock;
 use call::Call;
@@ -39,7 +40,7 @@ use error::ApiResult;
 use recipient::{Proof, Recipient};
 use store::Store;
 use tamper::tamper;
-use trail::{Attempt, Trail};
+use trail::Attempt;
 
 /// Prefix of `x-amz-target`.
 const SERVICE: &str = "TrentService.";
@@ -85,7 +86,7 @@ pub struct Kms {
     account: String,
     proof: Proof,
     credentials: CredentialDirectory,
-    trail: Trail,
+    trail: Records,
     clock: Clock,
     faults: Faults,
     changing: Mutex<Changing>,
@@ -127,7 +128,7 @@ impl Kms {
                 accept_unsigned: config.accept_unsigned_emulator_documents,
             },
             credentials: config.credentials,
-            trail: Trail::at(&trail)?,
+            trail: Records::at(&trail)?,
             clock: config.clock,
             faults: Faults::default(),
             changing: Mutex::new(Changing {
@@ -231,7 +232,7 @@ impl Kms {
             result
         });
 
-        self.trail.write(&Attempt {
+        self.trail.write(&trail::record(&Attempt {
             time: self.clock.now(),
             region: &self.region,
             account: &self.account,
@@ -245,7 +246,7 @@ impl Kms {
             result: result.as_ref(),
             resources: &resources,
             recipient: recipient.as_ref(),
-        });
+        }));
         match result {
             Ok(mut answer) => {
                 if let Some(cms) = answer.get("CiphertextForRecipient").and_then(Value::as_str) {

@@ -28,6 +28,7 @@ pub mod interposer;
 pub mod kms;
 pub mod nsm;
 pub mod pki;
+mod records;
 mod rsa;
 pub mod state;
 pub mod text;

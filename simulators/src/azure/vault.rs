@@ -30,9 +30,9 @@ use super::discovery::Discovery;
 use super::faults::FaultQueue;
 use crate::files::FileError;
 use crate::pki::{FrontEnd, PkiError};
+use crate::records::Records;
 use crate::state::StateError;
 use crate::time::Clock;
-use audit::Audit;
 use limit::Window;
 use store::Store;
 
@@ -88,7 +88,7 @@ pub enum VaultError {
 pub struct Vault {
     config: VaultConfig,
     store: Store,
-    audit: Audit,
+    audit: Records,
     faults: FaultQueue<VaultFault>,
     window: Window,
     /// The last key released, for a replay.
@@ -106,7 +106,7 @@ impl Vault {
             store.assign(assignment.clone())?;
         }
         Ok(Self {
-            audit: Audit::at(&config.directory.join("audit.jsonl"))?,
+            audit: Records::at(&config.directory.join("audit.jsonl"))?,
             window: Window::new(config.limit),
             store,
             faults: FaultQueue::default(),

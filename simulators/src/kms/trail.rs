@@ -1,17 +1,10 @@
 //! The trail: one JSON line per attempt, in the shape of a CloudTrail record (user guide, "CloudTrail record contents";
 //! KMS developer guide, "Logging AWS KMS API calls" and "Monitoring Nitro enclaves").
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-
 use serde_json::{Map, Value, json};
 
 use super::error::ApiError;
 use crate::credentials::Credential;
-use crate::files::FileError;
 use crate::text::uuid;
 use crate::time::Timestamp;
 
@@ -22,12 +15,6 @@ const SECRET_OR_LONG: [&str; 4] = [
     "Recipient",
     "CiphertextForRecipient",
 ];
-
-/// The file records are appended to.
-pub(super) struct Trail {
-    path: PathBuf,
-    file: Mutex<File>,
-}
 
 /// One attempt.
 pub(super) struct Attempt<'a> {
@@ -47,33 +34,8 @@ pub(super) struct Attempt<'a> {
     pub(super) recipient: Option<&'a Value>,
 }
 
-impl Trail {
-    /// Appends to `path`.
-    pub(super) fn at(path: &Path) -> Result<Self, FileError> {
-        let mut options = OpenOptions::new();
-        let file = options.create(true).append(true).mode(0o600).open(path);
-        Ok(Self {
-            path: path.to_owned(),
-            file: Mutex::new(file.map_err(FileError::at(path))?),
-        })
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Writes the record of `attempt`; a failing disk is told to the log, not to the caller.
-    pub(super) fn write(&self, attempt: &Attempt<'_>) {
-        let mut line = record(attempt).to_string();
-        line.push('\n');
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = file.write_all(line.as_bytes()) {
-            tracing::error!(path = %self.path.display(), %error, "the trail is incomplete");
-        }
-    }
-}
-
-fn record(attempt: &Attempt<'_>) -> Value {
+/// The record of an attempt.
+pub(super) fn record(attempt: &Attempt<'_>) -> Value {
     let read_only = super::operations::read_only(attempt.operation);
     let answer = attempt.result.ok().filter(|_| !read_only);
     let resources: Vec<Value> = attempt

@@ -1,21 +1,8 @@
 //! Audit records in the shape of a vault's AuditEvent log (docs key-vault/general/logging), one JSON object a line.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-
 use serde_json::{Value, json};
 
-use crate::files::FileError;
 use crate::time::Timestamp;
-
-/// The file records are appended to.
-pub(super) struct Audit {
-    path: PathBuf,
-    file: Mutex<File>,
-}
 
 /// One call.
 pub(super) struct Record<'a> {
@@ -36,33 +23,8 @@ pub(super) struct Record<'a> {
     pub(super) id: Option<&'a str>,
 }
 
-impl Audit {
-    pub(super) fn at(path: &Path) -> Result<Self, FileError> {
-        let mut options = OpenOptions::new();
-        let file = options.create(true).append(true).mode(0o600).open(path);
-        Ok(Self {
-            path: path.to_owned(),
-            file: Mutex::new(file.map_err(FileError::at(path))?),
-        })
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Writes a record; a failing disk is told to the log, not to the caller.
-    pub(super) fn write(&self, record: &Record<'_>) {
-        let mut line = record.json().to_string();
-        line.push('\n');
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = file.write_all(line.as_bytes()) {
-            tracing::error!(path = %self.path.display(), %error, "the audit log is incomplete");
-        }
-    }
-}
-
 impl Record<'_> {
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         let claim = |name: &str| {
             let claims = self.claims?;
             claims.get(name).filter(|value| !value.is_null())

@@ -137,7 +137,7 @@ impl Service for Vault {
             StatusCode::UNAUTHORIZED => "Authentication",
             _ => operation,
         };
-        self.audit.write(&Record {
+        let record = Record {
             time: self.clock().now(),
             vault: &self.config.name,
             operation,
@@ -155,7 +155,8 @@ impl Service for Vault {
             client: header("user-agent"),
             uri: &format!("{base}{}", request.uri()),
             id: id.as_deref(),
-        });
+        };
+        self.audit.write(&record.json());
         match refusal {
             None => tracing::info!(operation, request_id, "answered"),
             Some(error) => {
