@@ -17,6 +17,7 @@ nodeseal-attestation:
 nodeseal-azure: nodeseal-attestation nodeseal-core nodeseal-memory nodeseal-wire
 nodeseal-core: nodeseal-attestation nodeseal-memory nodeseal-wire
 nodeseal-harness:
+nodeseal-image: nodeseal-attestation
 nodeseal-memory:
 nodeseal-nitro: nodeseal-attestation nodeseal-core nodeseal-memory nodeseal-wire
 nodeseal-sim: nodeseal-attestation nodeseal-core nodeseal-memory nodeseal-wire
@@ -30,6 +31,7 @@ const MUST_NOT_LINK: &str = "
 nodeseal: nodeseal-azure nodeseal-core nodeseal-sim nodeseal-harness tss-esapi aws-nitro-enclaves-nsm-api ring openssl-sys rsa
 nodeseal-tpm: nodeseal-sim nodeseal-harness nodeseal-nitro tss-esapi aws-nitro-enclaves-nsm-api ring openssl-sys rsa
 nodeseal-nitro: nodeseal-azure azure_core nodeseal-sim nodeseal-harness nodeseal-tpm tss-esapi ring openssl-sys rsa
+nodeseal-image: nodeseal-core nodeseal-sim nodeseal-harness tokio ring openssl-sys rsa
 nodeseal-attestation: tokio hyper socket2 nodeseal-memory ring openssl-sys rsa
 ";
 

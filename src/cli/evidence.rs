@@ -128,6 +128,15 @@ pub struct PolicyShowArgs {
     /// Write IAM statements for these keys instead: callers of other accounts than the key's need them
     #[arg(long, value_name = "KEY-ARN")]
     pub iam: Vec<String>,
+    /// Add an enclave image to the policy's generations: its measurements.json, as the build or nitro-cli printed it
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub measurements: Vec<PathBuf>,
+    /// Let these images run only on a parent instance with this role (PCR3)
+    #[arg(long, value_name = "ARN", requires = "measurements")]
+    pub parent_role: Option<String>,
+    /// Let these images run only on this parent instance (PCR4)
+    #[arg(long, value_name = "INSTANCE-ID", requires = "measurements")]
+    pub parent_id: Option<String>,
 }
 
 /// `policy aws lint`.

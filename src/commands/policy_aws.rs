@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use nodeseal_attestation::policy::ReleasePolicy;
+use nodeseal_attestation::nitro::Measurements;
 use nodeseal_attestation::policy::aws::{
     Policy, diff, identity_policy, is_clean, key_policy, lint, parse,
 };
+use nodeseal_attestation::policy::{Generation, ReleasePolicy};
 use nodeseal_wire::message::Class;
 
 use super::App;
@@ -29,7 +30,10 @@ pub fn run(app: &App, command: &PolicyAwsCommand) -> Result<(Report, u8), Failur
 }
 
 fn show(args: &PolicyShowArgs) -> Result<Report, Failure> {
-    let release = release_policy(&args.policy)?;
+    let more = args.measurements.iter().map(|path| image(args, path));
+    let release = read_text(&args.policy)?;
+    let release = ReleasePolicy::parse_with(&release, more.collect::<Result<_, _>>()?)
+        .map_err(|error| unusable(&args.policy, &error))?;
     let policy = if args.iam.is_empty() {
         key_policy(&release).map_err(|error| unusable(&args.policy, &error))?
     } else {
@@ -37,6 +41,17 @@ fn show(args: &PolicyShowArgs) -> Result<Report, Failure> {
         identity_policy(&release, &keys)
     };
     shown(&policy.to_json())
+}
+
+/// The generation of one image, called by its file.
+fn image(args: &PolicyShowArgs, path: &Path) -> Result<Generation, Failure> {
+    let measurements =
+        Measurements::of_build(&read_text(path)?).map_err(|error| unusable(path, &error))?;
+    Ok(Generation {
+        name: path.display().to_string(),
+        measurements: measurements
+            .with_parent(args.parent_role.as_deref(), args.parent_id.as_deref()),
+    })
 }
 
 fn examine(app: &App, args: &PolicyLintArgs) -> Result<(Report, u8), Failure> {

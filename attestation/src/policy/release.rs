@@ -164,6 +164,14 @@ impl ReleasePolicy {
     /// # Errors
     /// Says what cannot be read, or which generation would let in other software than the measured.
     pub fn parse(text: &str) -> Result<Self, ReleasePolicyError> {
+        Self::parse_with(text, Vec::new())
+    }
+
+    /// Reads a policy from TOML and adds generations to its own, of which it then need not have any.
+    ///
+    /// # Errors
+    /// As [`ReleasePolicy::parse`].
+    pub fn parse_with(text: &str, more: Vec<Generation>) -> Result<Self, ReleasePolicyError> {
         if text.len() > MAX_TEXT {
             return Err(ReleasePolicyError::Size {
                 max: MAX_TEXT,
@@ -177,7 +185,7 @@ impl ReleasePolicy {
         }
         // Checked here too, though not used: the file is either right or wrong, whatever is made of it.
         file.azure.map(AzureSection::check).transpose()?;
-        let generations = file
+        let mut generations = file
             .generation
             .into_iter()
             .map(|table| {
@@ -186,6 +194,7 @@ impl ReleasePolicy {
                     .map_err(|(name, error)| ReleasePolicyError::Measurements { name, error })
             })
             .collect::<Result<Vec<_>, _>>()?;
+        generations.extend(more);
         let encryption_context = file
             .encryption_context
             .into_iter()
