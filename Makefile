@@ -2,8 +2,10 @@
 CARGO ?= cargo
 SHELL := /bin/sh
 TARGET := $(or $(CARGO_TARGET_DIR),target)
+# The configuration in the enclave image: a file, or a directory of it and the files it names.
+CONFIG ?= deploy/nodeseal-enclave.toml
 
-.PHONY: help setup demo test check bench clean
+.PHONY: help setup demo test check bench image image-test clean
 
 help: ## what there is to make
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +44,17 @@ bench: setup ## compare with other tools on the same TPM and document, and with 
 	$(CARGO) bench --locked --package nodeseal --bench tpm --bench aws
 	CARGO_TARGET_DIR=$(TARGET)/attestation-peer $(CARGO) run --locked --release \
 	    --manifest-path benches/attestation-peer/Cargo.toml -- target/bench/results.json
+
+image: ## build the enclave image from CONFIG=PATH (docs/nitro.md): target/image/nodeseal.eif, measurements.json
+	@tests/setup.sh image
+	@enclave/image/build.sh $(CONFIG) target/image
+
+image-test: image ## build the image twice, boot it in QEMU, seal and open through it, see every attack on it refused
+	@tests/setup.sh image-test
+	@tests/image-reproducible.sh $(CONFIG) target/image
+	$(CARGO) build --locked --release --package nodeseal --package nodeseal-sim
+	$(CARGO) build --locked --release --package nodeseal-harness --bin image-test
+	@$(TARGET)/release/image-test
 
 clean: ## remove everything built or installed into the checkout
 	$(CARGO) clean

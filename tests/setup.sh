@@ -4,6 +4,8 @@
 #   tests/setup.sh           system packages, the real node and keystore tools (tests/node)
 #   tests/setup.sh bench     besides: the programs `make bench` compares with
 #   tests/setup.sh deny      besides: cargo-deny, in a cache outside the checkout; prints its path
+#   tests/setup.sh image     what building the enclave image needs, and nothing else
+#   tests/setup.sh image-test    besides: what building QEMU needs, and what booting the image does
 #
 # Works as root or with sudo, on Debian 12 and Ubuntu 24.04 with nothing but Rust.
 set -eu
@@ -34,6 +36,13 @@ look() {
     need libc6-dev test -e /usr/include/stdio.h
     need make has make
     need pkg-config has pkg-config
+    case ${1:-} in
+        image*) look_image ;;
+    esac
+    case ${1:-} in
+        image) return ;;
+        image-test) look_machine ;;
+    esac
     need libtss2-dev pkg-config --exists tss2-esys tss2-tctildr
     need swtpm has swtpm
     need swtpm-tools has swtpm_setup
@@ -52,6 +61,30 @@ look() {
         # systemd loads these at run time.
         need libtss2-dev test -n "$(find /usr/lib -name 'libtss2-esys.so.0' -print -quit)"
     fi
+}
+
+# The kernel's build.
+look_image() {
+    need flex has flex
+    need bison has bison
+    need bc has bc
+    need xz-utils has xz
+    need libelf-dev pkg-config --exists libelf
+    # Its sources come from Debian, and debootstrap knows where that is.
+    grep -q '^ID=debian$' /etc/os-release || need debootstrap test -e /usr/share/debootstrap/scripts/sid
+}
+
+# QEMU's build, and the firmware it starts.
+look_machine() {
+    need bzip2 has bzip2
+    need ninja-build has ninja
+    need libglib2.0-dev pkg-config --exists glib-2.0
+    need libgnutls28-dev pkg-config --exists gnutls
+    need libcbor-dev test -e /usr/include/cbor.h
+    need libfdt-dev test -e /usr/include/libfdt.h
+    need zlib1g-dev pkg-config --exists zlib
+    need seabios test -e /usr/share/seabios/bios-microvm.bin
+    need qemu-system-data test -e /usr/share/qemu/linuxboot_dma.bin
 }
 
 as_root() {
@@ -135,5 +168,6 @@ command -v cargo >/dev/null || fail "no cargo in PATH: install Rust first (rust-
 system_packages "$@"
 case ${1:-} in
     deny) cargo_deny ;;
+    image) ;;
     *) node_packages ;;
 esac

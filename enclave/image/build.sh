@@ -50,7 +50,7 @@ for sources in "$home"/registry/src/*/; do
 done
 
 # With the variables of the caller these flags would not be the only ones.
-env -u RUSTFLAGS -u CFLAGS -u CPPFLAGS -u TARGET_CFLAGS -u HOST_CFLAGS CARGO_ENCODED_RUSTFLAGS="$rust" \
+env -u RUSTFLAGS -u CFLAGS -u CPPFLAGS -u TARGET_CFLAGS -u HOST_CFLAGS RUSTC_WRAPPER= CARGO_ENCODED_RUSTFLAGS="$rust" \
     CFLAGS_x86_64_unknown_linux_gnu="$c" CARGO_INCREMENTAL=0 \
     "$cargo" build --locked --profile image --package nodeseal-nitro --target "$target" --target-dir "$build"
 "$cargo" build --locked --package nodeseal-image
@@ -61,6 +61,9 @@ if [ -n "${SIGNING_KEY:-}${SIGNING_CERTIFICATE:-}" ]; then
     set -- --signing-key "${SIGNING_KEY:-}" --signing-certificate "${SIGNING_CERTIFICATE:-}"
 fi
 init=$build/$target/image/nodeseal-nitro
+# An enclave that cannot read its configuration ends at once, and nobody sees why.
+[ -d "$config" ] && main=$config/nodeseal-enclave.toml || main=$config
+"$init" --check "$main" || fail "the configuration would not do, see above"
 "$tool" build --kernel "$kernel" --init "$init" --config "$config" --output "$out/nodeseal.eif" \
     --measurements "$out/measurements.json" "$@"
 

@@ -14,10 +14,11 @@ pub const CONFIG_DIRECTORY: &str = "etc/nodeseal";
 /// Name of the configuration there; certificates and the like that it names lie beside it.
 pub const CONFIG_NAME: &str = "nodeseal-enclave.toml";
 
-/// What the kernel is told where nobody says otherwise: reset by the keyboard controller, at once when it panics (also
+/// What the kernel is told where nobody says otherwise: reset by a triple fault, which every hypervisor understands as the
+/// end (a keyboard controller is not everywhere), at once when it panics (also
 /// when init ends); errors only on the serial line, which slows the start; no PCI to look for.
 pub const COMMAND_LINE: &str =
-    "reboot=k panic=-1 pci=off nomodules random.trust_cpu=on quiet console=ttyS0";
+    "reboot=t panic=-1 pci=off nomodules random.trust_cpu=on quiet console=ttyS0";
 /// Longest command line (Linux: COMMAND_LINE_SIZE of x86), with room for what the hypervisor appends.
 const MAX_COMMAND_LINE: usize = 1024;
 

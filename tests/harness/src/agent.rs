@@ -127,6 +127,21 @@ impl Agent {
         Ok((done.code, document))
     }
 
+    /// Expects that opening `key` ends with exit code `code` for the reason named `reason`; a line that says so.
+    ///
+    /// # Errors
+    /// When it opens, or fails otherwise.
+    pub fn refused(&self, key: &str, code: i32, reason: &str) -> Result<((), String)> {
+        let (ended, report) = self.json(["open", "--check", key])?;
+        let found = report.pointer("/error/code").and_then(Value::as_str);
+        if (ended, found) != (code, Some(reason)) {
+            return Err(Error::new(format!(
+                "expected a refusal with exit code {code} for {reason}, found {ended}: {report:#}"
+            )));
+        }
+        Ok(((), format!("refused: {reason}")))
+    }
+
     /// Starts a command that goes on, with its output in `log`.
     ///
     /// # Errors

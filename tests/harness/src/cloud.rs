@@ -44,9 +44,18 @@ impl Cloud {
     /// # Errors
     /// When something of it does not start.
     pub fn start() -> Result<Self> {
+        Self::start_with(&[])
+    }
+
+    /// [`Cloud::start`], with further arguments for KMS.
+    ///
+    /// # Errors
+    /// When something of it does not start.
+    pub fn start_with(more: &[&str]) -> Result<Self> {
         let directory = short_dir()?;
         let state = directory.path().join("kms").display().to_string();
-        let arguments = ["--state", &state, "--region", REGION];
+        let mut arguments = vec!["--state", &state, "--region", REGION];
+        arguments.extend(more);
         let log = directory.path().join("kms.log");
         let kms = Simulator::start("aws-kms", arguments, &log)?;
         let credentials = Path::new(kms.told("credentials")?);
@@ -139,18 +148,31 @@ impl Cloud {
         Ok(text)
     }
 
+    /// Writes NAME-release.toml, a release policy with these generations (TOML); its path.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_release(&self, name: &str, generations: &str) -> Result<PathBuf> {
+        let path = self.path(&format!("{name}-release.toml"));
+        let text = format!(
+            "version = 1\n\n[principals]\nruntime = [{RUNTIME:?}]\nadministrators = [{ADMINISTRATOR:?}]\n\n\
+             [encryption_context]\n\"nodeseal:node\" = [{NODE:?}]\n\n{generations}"
+        );
+        fs::write(&path, text).context(path.display())?;
+        Ok(path)
+    }
+
     /// Writes NAME-release.toml for this PCR0 and, by `nodeseal policy aws show`, NAME-policy.json; the path of that.
     ///
     /// # Errors
     /// When nodeseal refuses it.
     pub fn write_policy(&self, name: &str, pcr0: &str) -> Result<PathBuf> {
-        let release = self.path(&format!("{name}-release.toml"));
-        let text = format!(
-            "version = 1\n\n[principals]\nruntime = [{RUNTIME:?}]\nadministrators = [{ADMINISTRATOR:?}]\n\n\
-             [encryption_context]\n\"nodeseal:node\" = [{NODE:?}]\n\n\
-             [[generation]]\nname = \"now\"\nprovider = \"nitro-enclave\"\npcrs = {{ 0 = {pcr0:?} }}\n"
-        );
-        fs::write(&release, text).context(release.display())?;
+        let release = self.write_release(
+            name,
+            &format!(
+                "[[generation]]\nname = \"now\"\nprovider = \"nitro-enclave\"\npcrs = {{ 0 = {pcr0:?} }}\n"
+            ),
+        )?;
         let mut show = Agent::bare()?;
         show.args(["policy", "aws", "show"]).arg(&release);
         let shown = Finished::of(&mut show)?.success("nodeseal policy aws show")?;

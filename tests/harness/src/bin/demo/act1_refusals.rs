@@ -3,11 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use nodeseal_harness::{Agent, Context, Error, Result, Swtpm, TpmProcess, short_dir};
-use serde_json::Value;
+use nodeseal_harness::{Agent, Context, Result, Swtpm, Table, TpmProcess, short_dir};
 
 use crate::act1_setup::{Machine, NODE, NODE_KEY, reopen};
-use crate::table::Table;
 
 /// Tries everything that must be refused, and at the end that the genuine still opens.
 pub fn play(table: &mut Table, machine: &mut Machine) -> Result<()> {
@@ -21,7 +19,7 @@ pub fn play(table: &mut Table, machine: &mut Machine) -> Result<()> {
         "PCR 7 extended: the software is not that of sealing",
         || {
             machine.tpm.extend_pcr(7)?;
-            refused(agent, "nodekey", 3, "tpm-pcr-mismatch")
+            agent.refused("nodekey", 3, "tpm-pcr-mismatch")
         },
     )?;
     table.step("after a reboot in the old state", || {
@@ -34,7 +32,7 @@ pub fn play(table: &mut Table, machine: &mut Machine) -> Result<()> {
         let other = Swtpm::distinct()?;
         let trusted = TpmProcess::start(&other.tcti())?;
         let thief = with_blob_of(machine, directory.path(), NODE, &trusted)?;
-        refused(&thief, "nodekey", 3, "tpm-other")
+        thief.refused("nodekey", 3, "tpm-other")
     })?;
     table.step("one byte of the blob changed", || {
         let blob = machine.blob();
@@ -44,18 +42,18 @@ pub fn play(table: &mut Table, machine: &mut Machine) -> Result<()> {
             *byte ^= 1;
         }
         fs::write(&blob, &changed).context(blob.display())?;
-        let outcome = refused(agent, "nodekey", 4, "blob-authentication");
+        let outcome = agent.refused("nodekey", 4, "blob-authentication");
         fs::write(&blob, &genuine).context(blob.display())?;
         outcome
     })?;
     table.step("the blob given out as another node's", || {
         let directory = short_dir()?;
         let other = with_blob_of(machine, directory.path(), "validator-2", &machine.trusted)?;
-        refused(&other, "nodekey", 4, "wrong-node")
+        other.refused("nodekey", 4, "wrong-node")
     })?;
     table.step("the blob given out as another key of the node", || {
         fs::copy(machine.blob(), agent.blob("otherkey")).context("copying the blob")?;
-        refused(agent, "otherkey", 4, "wrong-name")
+        agent.refused("otherkey", 4, "wrong-name")
     })?;
     table.step("and the genuine blobs, on the genuine machine", || {
         opens(agent)?;
@@ -78,16 +76,4 @@ fn with_blob_of(
     fs::create_dir_all(blob.parent().unwrap_or(directory)).context(blob.display())?;
     fs::copy(machine.blob(), &blob).context(blob.display())?;
     Ok(agent)
-}
-
-/// Expects that opening `key` ends with exit code `code` for the reason named `reason`.
-pub fn refused(agent: &Agent, key: &str, code: i32, reason: &str) -> Result<((), String)> {
-    let (ended, report) = agent.json(["open", "--check", key])?;
-    let found = report.pointer("/error/code").and_then(Value::as_str);
-    if (ended, found) != (code, Some(reason)) {
-        return Err(Error::new(format!(
-            "expected a refusal with exit code {code} for {reason}, found {ended}: {report:#}"
-        )));
-    }
-    Ok(((), format!("refused: {reason}")))
 }

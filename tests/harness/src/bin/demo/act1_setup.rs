@@ -5,14 +5,11 @@ use std::process::Command;
 
 use nodeseal_harness::keystores::{self, Identities};
 use nodeseal_harness::{
-    Agent, Context, Error, Finished, Manufactured, PrivateCa, Result, Swtpm, TpmProcess, short_dir,
-    system_program,
+    Agent, Context, Error, Finished, Manufactured, NodeStart, PrivateCa, Result, Swtpm, Table,
+    TpmProcess, short_dir, system_program,
 };
 use serde_json::Value;
 use tempfile::TempDir;
-
-use crate::act1_start::Start;
-use crate::table::Table;
 
 /// The node's id.
 pub const NODE: &str = "validator-1";
@@ -46,8 +43,8 @@ pub struct Machine {
 
 impl Machine {
     /// What a start of the node needs.
-    pub fn started(&self) -> Start<'_> {
-        Start {
+    pub fn started(&self) -> NodeStart<'_> {
+        NodeStart {
             agent: &self.agent,
             directory: self.directory.path(),
             address: &self.address,

@@ -4,13 +4,11 @@
 use std::fs;
 
 use nodeseal_harness::clique::{hex, unhex};
-use nodeseal_harness::{Agent, Cloud, Context, Error, Result};
+use nodeseal_harness::{Agent, Cloud, Context, Error, Result, Table};
 use serde_json::Value;
 
-use crate::act1_refusals::refused;
 use crate::act1_setup::text;
 use crate::act2_setup::{Enclaved, lint};
-use crate::table::Table;
 
 /// The key policy an account's keys have when nobody writes one.
 const DEFAULT_POLICY: &str = r#"{"Version": "2012-10-17", "Statement": [{"Sid": "Enable IAM User Permissions",
@@ -33,7 +31,9 @@ pub fn play(table: &mut Table, world: &Enclaved) -> Result<()> {
     ] {
         table.step(what, || {
             let _enclave = cloud.enclave(name, platform)?;
-            refused(&world.agent_on(name)?, "nodekey", 3, "kms-access-denied")
+            world
+                .agent_on(name)?
+                .refused("nodekey", 3, "kms-access-denied")
         })?;
     }
     table.step("no enclave: boto3, with the instance's credentials", || {
@@ -41,7 +41,7 @@ pub fn play(table: &mut Table, world: &Enclaved) -> Result<()> {
     })?;
     table.step("the key disabled by its owner", || {
         cloud.kms.administrate(&["disable", &world.key])?;
-        let outcome = refused(&world.agent, "nodekey", 3, "kms-key-disabled");
+        let outcome = world.agent.refused("nodekey", 3, "kms-key-disabled");
         cloud.kms.administrate(&["enable", &world.key])?;
         outcome
     })?;
@@ -53,7 +53,7 @@ pub fn play(table: &mut Table, world: &Enclaved) -> Result<()> {
             &format!("{start}{}", if last == "0" { 1 } else { 0 }),
         )?;
         put_policy(world, "off-policy.json")?;
-        let outcome = refused(&world.agent, "nodekey", 3, "kms-access-denied");
+        let outcome = world.agent.refused("nodekey", 3, "kms-access-denied");
         put_policy(world, "key-policy.json")?;
         outcome
     })?;
@@ -126,7 +126,7 @@ fn changed_context(world: &Enclaved) -> Result<((), String)> {
         *byte ^= 1;
     }
     fs::write(&blob, &changed).context(blob.display())?;
-    let outcome = refused(&world.agent, "nodekey", 4, "kms-ciphertext-invalid");
+    let outcome = world.agent.refused("nodekey", 4, "kms-ciphertext-invalid");
     fs::write(&blob, &genuine).context(blob.display())?;
     outcome
 }

@@ -1,10 +1,10 @@
 //! A KMS key whose policy names an enclave's measurements; a node key made and keystores sealed under it.
 
-use nodeseal_harness::{Agent, Cloud, Context, Error, Finished, Result, Simulator, keystores};
+use nodeseal_harness::{
+    Agent, Cloud, Context, Error, Finished, NodeStart, Result, Simulator, Table, keystores,
+};
 
 use crate::act1_setup::{NODE_KEY, generate, seal};
-use crate::act1_start::Start;
-use crate::table::Table;
 
 /// What the refusals need.
 pub struct Enclaved {
@@ -22,8 +22,8 @@ pub struct Enclaved {
 
 impl Enclaved {
     /// What a start of the node needs.
-    pub fn started(&self) -> Start<'_> {
-        Start {
+    pub fn started(&self) -> NodeStart<'_> {
+        NodeStart {
             agent: &self.agent,
             directory: self.agent.directory(),
             address: &self.address,

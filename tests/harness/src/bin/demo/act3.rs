@@ -2,15 +2,11 @@
 
 use std::fs;
 
-use nodeseal_harness::{Agent, Context, Error, Result};
+use nodeseal_harness::{Agent, Context, Error, NodeStart, Result, Table};
 use serde_json::{Value, json};
 
-use crate::act1_refusals::refused;
 use crate::act1_setup::{NODE_KEY, generate};
-use crate::act1_start::{self, Start};
 use crate::azure::{Azure, ISSUER, ROLES, Vm, principal};
-use crate::cloud::write;
-use crate::table::Table;
 
 /// The node's id.
 const NODE: &str = "validator-1";
@@ -29,7 +25,7 @@ pub fn play(table: &mut Table) -> Result<()> {
     })?;
     let version = table.step("a key with a release policy, by the Azure SDK", || {
         let path = azure.path("release-policy.json");
-        write(&path, policy(&vm.id).to_string())?;
+        fs::write(&path, policy(&vm.id).to_string()).context(path.display())?;
         let made = azure.administrate(&["create", "node", &path.display().to_string()])?;
         let found = format!("exportable, immutable; version {made:.8}…");
         Ok((made, found))
@@ -38,13 +34,13 @@ pub fn play(table: &mut Table) -> Result<()> {
     let address = table.step("nodeseal generate: azure-release and tpm", || {
         generate(&agent)
     })?;
-    let start = Start {
+    let start = NodeStart {
         agent: &agent,
         directory: agent.directory(),
         address: &address,
         trusted: ("nodeseal-tpm", vm.trusted.pid()),
     };
-    act1_start::play(table, &start)?;
+    start.play(table)?;
     other_machines(table, &azure, &agent)?;
     vault_says_no(table, &azure, &mut vm, &agent, &version)?;
     changed_boot(table, &azure, &mut vm, &agent)?;
@@ -102,7 +98,7 @@ fn other_machines(table: &mut Table, azure: &Azure, genuine: &Agent) -> Result<(
             let blob = agent.blob("nodekey");
             fs::create_dir_all(agent.directory().join("keys")).context(blob.display())?;
             fs::copy(genuine.blob("nodekey"), &blob).context(blob.display())?;
-            refused(&agent, "nodekey", code, reason)
+            agent.refused("nodekey", code, reason)
         })?;
     }
     Ok(())
@@ -120,7 +116,7 @@ fn vault_says_no(
     table.step("the version of the key disabled", || {
         azure.administrate(&["disable", "node", version])?;
         vm.trusted.serve()?;
-        let outcome = refused(agent, "nodekey", 3, "azure-key-disabled");
+        let outcome = agent.refused("nodekey", 3, "azure-key-disabled");
         azure.administrate(&["enable", "node", version])?;
         outcome
     })?;
@@ -129,14 +125,14 @@ fn vault_says_no(
     table.step("the identity without the release role", || {
         azure.administrate(&["revoke", &identity, release])?;
         vm.trusted.serve()?;
-        let outcome = refused(agent, "nodekey", 3, "azure-permission");
+        let outcome = agent.refused("nodekey", 3, "azure-permission");
         azure.administrate(&["assign", &identity, release])?;
         outcome
     })?;
     table.step("an answer signed by another vault", || {
         azure.administrate(&["fault", "vault", r#"{"fault": "foreign-jws"}"#])?;
         vm.trusted.serve()?;
-        refused(agent, "nodekey", 4, "azure-release-signer")
+        agent.refused("nodekey", 4, "azure-release-signer")
     })
 }
 
@@ -145,14 +141,14 @@ fn changed_boot(table: &mut Table, azure: &Azure, vm: &mut Vm, agent: &Agent) ->
     table.step("PCR 4 changed since the boot", || {
         vm.tpm.extend_pcr(4)?;
         vm.trusted.serve()?;
-        refused(agent, "nodekey", 3, "azure-attestation-refused")
+        agent.refused("nodekey", 3, "azure-attestation-refused")
     })?;
     table.step("a token of before the reboot, replayed", || {
         vm.trusted.stop();
         vm.tpm.reboot()?;
         vm.trusted.serve()?;
         azure.administrate(&["fault", "attestation", r#"{"fault": "replay-envelope"}"#])?;
-        refused(agent, "nodekey", 4, "azure-token-other-boot")
+        agent.refused("nodekey", 4, "azure-token-other-boot")
     })?;
     vm.trusted.serve()
 }

@@ -1,5 +1,6 @@
 //! Azure as act 3 needs it: simulated attestation service, Key Vault, Entra, and virtual machines with vTPMs.
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -9,8 +10,6 @@ use nodeseal_harness::{
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-use crate::cloud::write;
 
 /// Host of the attestation service.
 pub const ISSUER: &str = "sharedweu.weu.attest.azure.net";
@@ -154,7 +153,7 @@ impl Azure {
             "attestation": self.attestation.ready(),
             "entra": vm.entra.ready(),
         });
-        write(&self.ready, ready.to_string())?;
+        fs::write(&self.ready, ready.to_string()).context(self.ready.display())?;
         self.vault = Some(vault);
         Ok(())
     }

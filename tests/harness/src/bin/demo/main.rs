@@ -2,17 +2,14 @@
 
 mod act1_refusals;
 mod act1_setup;
-mod act1_start;
 mod act2_refusals;
 mod act2_setup;
 mod act3;
 mod azure;
-mod table;
 
 use std::process::ExitCode;
 
-use nodeseal_harness::Result;
-use table::Table;
+use nodeseal_harness::{Result, Table};
 
 fn main() -> ExitCode {
     let mut table = Table::new();
@@ -32,11 +29,11 @@ fn main() -> ExitCode {
 fn play(table: &mut Table) -> Result<()> {
     table.act("Act 1: a node whose keys are sealed to a TPM");
     let mut machine = act1_setup::play(table)?;
-    act1_start::play(table, &machine.started())?;
+    machine.started().play(table)?;
     act1_refusals::play(table, &mut machine)?;
     table.act("Act 2: a node whose keys AWS KMS gives to a measured enclave only");
     let enclaved = act2_setup::play(table)?;
-    act1_start::play(table, &enclaved.started())?;
+    enclaved.started().play(table)?;
     act2_refusals::play(table, &enclaved)?;
     table.act("Act 3: a node whose key Azure Key Vault releases to one confidential VM only");
     act3::play(table)

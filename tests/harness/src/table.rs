@@ -1,9 +1,9 @@
-//! The table the demo prints: a line for each step, as it is done.
+//! The table the demo and the image's test print: a line for each step, as it is done.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use nodeseal_harness::{Error, Result};
+use crate::{Error, Result};
 
 /// Width of the first column.
 const WIDTH: usize = 52;
@@ -14,8 +14,15 @@ pub struct Table {
     steps: usize,
 }
 
+impl Default for Table {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Table {
     /// An empty table.
+    #[must_use]
     pub fn new() -> Self {
         Self {
             begun: Instant::now(),
@@ -50,11 +57,13 @@ impl Table {
     }
 
     /// How many steps were done.
+    #[must_use]
     pub fn steps(&self) -> usize {
         self.steps
     }
 
     /// Time since the beginning.
+    #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.begun.elapsed()
     }

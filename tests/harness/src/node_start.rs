@@ -5,10 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use nodeseal_harness::clique::hex;
-use nodeseal_harness::{Agent, Context, Error, Node, Result, Running, memory_scan, wait_for};
-
-use crate::table::Table;
+use crate::clique::hex;
+use crate::{Agent, Context, Error, Node, Result, Running, Table, memory_scan, wait_for};
 
 /// Until the node must have sealed two blocks. On an idle machine it takes six seconds.
 const BLOCKS_WITHIN: Duration = Duration::from_secs(90);
@@ -17,7 +15,7 @@ const BLOCKS_WITHIN: Duration = Duration::from_secs(90);
 const ENDS_WITHIN: Duration = Duration::from_secs(60);
 
 /// A node that is ready to be started.
-pub struct Start<'a> {
+pub struct NodeStart<'a> {
     /// Its agent.
     pub agent: &'a Agent,
     /// Its directory.
@@ -28,8 +26,17 @@ pub struct Start<'a> {
     pub trusted: (&'a str, Option<u32>),
 }
 
-/// Starts the node, looks at its blocks, stops it.
-pub fn play(table: &mut Table, machine: &Start<'_>) -> Result<()> {
+impl NodeStart<'_> {
+    /// Starts the node, looks at its blocks and for its key in memory, stops it.
+    ///
+    /// # Errors
+    /// That of the step that fails.
+    pub fn play(&self, table: &mut Table) -> Result<()> {
+        play(table, self)
+    }
+}
+
+fn play(table: &mut Table, machine: &NodeStart<'_>) -> Result<()> {
     let directory = machine.directory;
     let node = Node::prepare(directory, machine.address)?;
     let mut arguments: Vec<OsString> = vec!["run".into(), "--".into()];
@@ -80,7 +87,7 @@ pub fn play(table: &mut Table, machine: &Start<'_>) -> Result<()> {
 }
 
 /// Looks for the key in the memory of the node (where it must be), of the agent and of nodeseal-tpm.
-fn in_memory(machine: &Start<'_>, agent: u32, raw: &[u8], text: &[u8]) -> Result<((), String)> {
+fn in_memory(machine: &NodeStart<'_>, agent: u32, raw: &[u8], text: &[u8]) -> Result<((), String)> {
     if !rustix::process::geteuid().is_root() {
         return Ok(((), "not looked: needs root".to_owned()));
     }
