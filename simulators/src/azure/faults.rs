@@ -177,3 +177,60 @@ pub(super) fn throttled() -> AzureError {
     let message = "Request was not processed because too many requests were received. Reason: VaultRequestTypeLimitReached";
     AzureError::new(StatusCode::TOO_MANY_REQUESTS, "Throttled", message)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::super::vault::VaultFault;
+    use super::*;
+    use crate::faults::Planned;
+
+    #[test]
+    fn a_service_s_own_faults_and_the_common_ones_are_read_and_no_others() {
+        let read = |value: Value| Planned::<Fault<VaultFault>>::from_json(&value);
+        for value in [
+            json!({"fault": "foreign-jws", "times": 1, "operation": "KeyRelease"}),
+            json!({"fault": "throttle", "retry_after": 3, "times": 2}),
+            json!({"fault": "error", "status": 503, "code": "X", "inner": "Y", "message": "z", "times": 1}),
+        ] {
+            assert_eq!(
+                serde_json::to_value(read(value.clone()).unwrap()).unwrap(),
+                value
+            );
+        }
+        let error = |value: Value| read(value).unwrap_err();
+        assert!(error(json!({"fault": "rain"})).starts_with("unknown variant `rain`"));
+        assert_eq!(
+            error(json!({"fault": "delay"})),
+            "missing field `milliseconds`"
+        );
+        assert_eq!(
+            error(json!({"fault": "throttle", "retry": 3})),
+            "a member \"retry\" means nothing to this fault"
+        );
+    }
+
+    #[test]
+    fn connections_and_requests_take_their_own_faults() {
+        let faults = FaultQueue::<VaultFault>::default();
+        for value in [
+            json!({"fault": "drop", "when": "accept"}),
+            json!({"fault": "other-nonce", "operation": "KeyRelease"}),
+            json!({"fault": "throttle"}),
+        ] {
+            faults.queue().add(Planned::from_json(&value).unwrap());
+        }
+        let throttled = faults.for_request("KeyGet").unwrap().injected().unwrap();
+        assert_eq!(throttled.status, StatusCode::TOO_MANY_REQUESTS);
+        let own = faults.for_request("KeyRelease").unwrap();
+        assert_eq!(own.own(), Some(&VaultFault::OtherNonce));
+        assert!(faults.for_request("KeyRelease").is_none());
+        assert!(matches!(
+            faults.for_connection(),
+            Some(BadConnection::Dropped)
+        ));
+        assert!(faults.for_connection().is_none());
+    }
+}

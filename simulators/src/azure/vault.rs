@@ -1,6 +1,7 @@
 //! Azure Key Vault over HTTPS: keys, roles, secure key release with its policies, throttling, and faults on demand.
 
 mod admin;
+mod answer;
 mod audit;
 mod caller;
 mod cipher;

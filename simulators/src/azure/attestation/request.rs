@@ -124,3 +124,43 @@ pub(super) fn version(value: &Value) -> u64 {
     };
     text.parse().unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::text::base64url;
+
+    #[test]
+    fn what_is_no_request_is_refused_by_name() {
+        let message = |body: &str| read(body.as_bytes()).err().map(|error| error.message);
+        assert_eq!(
+            message(r#"{"AttestationInfo": "?"}"#).as_deref(),
+            Some("AttestationInfo: expected base64url")
+        );
+        let inner = base64url(r#"{"AttestationProtocolVersion": "2.0"}"#);
+        let missing = message(&format!(r#"{{"AttestationInfo": "{inner}"}}"#));
+        assert!(missing.is_some_and(|m| m.starts_with("AttestationInfo: missing field `OSType`")));
+    }
+
+    #[test]
+    fn versions_come_in_three_forms() {
+        for value in [
+            Value::from(12),
+            "12".into(),
+            crate::text::base64(b"12").into(),
+        ] {
+            assert_eq!(version(&value), 12, "{value}");
+        }
+        assert_eq!(version(&Value::Null), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_panic(text in "\\PC{0,100}") {
+            let _ = read(text.as_bytes());
+            let _ = read(format!(r#"{{"AttestationInfo": "{}"}}"#, base64url(&text)).as_bytes());
+        }
+    }
+}

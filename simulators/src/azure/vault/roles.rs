@@ -102,3 +102,40 @@ impl Assignment {
                 .any(|other| *other == "*" || *other == action)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_role_allows_its_actions_within_its_scope_only() {
+        let release: Assignment = "o-1=08bbd89e-9f13-488c-ac41-acfcb10c90ab@/keys/kek"
+            .parse()
+            .unwrap();
+        assert!(release.allows("o-1", "release/action", "kek"));
+        assert!(!release.allows("o-2", "release/action", "kek"));
+        assert!(!release.allows("o-1", "release/action", "other"));
+        assert!(!release.allows("o-1", "unwrap/action", "kek"));
+        let officer: Assignment = "o-1=Key Vault Crypto Officer".parse().unwrap();
+        assert!(officer.allows("o-1", "delete", "any"));
+    }
+
+    #[test]
+    fn roles_and_scopes_that_are_not_there_are_refused() {
+        let error = |text: &str| text.parse::<Assignment>().unwrap_err();
+        assert!(
+            error("o-1=Owner").starts_with(
+                "\"Owner\": expected one of Key Vault Crypto Service Encryption User, "
+            )
+        );
+        assert_eq!(
+            error("o-1=Key Vault Crypto User@/secrets/x"),
+            "\"/secrets/x\": expected / or /keys/NAME"
+        );
+        assert_eq!(
+            error("o-1"),
+            "\"o-1\": expected OBJECT-ID=ROLE or OBJECT-ID=ROLE@/keys/NAME"
+        );
+    }
+}

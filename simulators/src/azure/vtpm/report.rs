@@ -117,3 +117,69 @@ fn numbers(der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (start, length) = integer(rest)?;
     Some((r, rest.get(start..start + length)?))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use nodeseal_attestation::azure::hcl::{HclReport, ReportType};
+    use nodeseal_attestation::azure::snp::SnpReport;
+    use rustls::pki_types::CertificateDer;
+
+    use super::*;
+    use crate::pki::ChipRoot;
+    use crate::time::Timestamp;
+
+    const NOW: Timestamp = Timestamp(1_795_680_000_000);
+
+    #[test]
+    fn a_report_binds_its_claims_and_every_changed_byte_of_it_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = ChipRoot::in_directory(directory.path(), NOW).unwrap();
+        let key = RsaKey {
+            modulus: vec![0xc1; 256],
+            exponent: vec![1, 0, 1],
+        };
+        let paravisor = Paravisor {
+            chip: root.chip(NOW).unwrap(),
+            ak: key.clone(),
+            ek: Some(RsaKey {
+                modulus: vec![0xc2; 256],
+                exponent: vec![1, 0, 1],
+            }),
+            vm_id: "8A1B0C2D-0000-4000-8000-000000000001".to_owned(),
+            secure_boot: true,
+            debug: true,
+        };
+        let bytes = paravisor.report(&[0x5a; 64]).unwrap();
+        assert_eq!(bytes.len(), LENGTH);
+        let report = HclReport::parse(&bytes).unwrap();
+        assert_eq!(report.report_type, ReportType::SevSnp);
+        let claims = report.runtime_claims().unwrap();
+        assert_eq!(claims.attestation_key().unwrap(), key);
+        assert_eq!(claims.vm_id(), Some(paravisor.vm_id.as_str()));
+
+        let der = CertificateDer::from(root.certificate());
+        let anchors = [webpki::anchor_from_trusted_cert(&der).unwrap()];
+        let chain = [paravisor.chip.certificate.clone()];
+        let at = nodeseal_attestation::time::Timestamp::from_milliseconds(NOW.0);
+        let snp = SnpReport::parse(report.hardware).unwrap();
+        snp.verify(&chain, &anchors, at).unwrap();
+        assert!(snp.is_debuggable());
+        assert_eq!(snp.report_data(), report_data(report.claims));
+        // What follows r and s (72 bytes each) is reserved.
+        for at_byte in 0..SIGNED_LEN + 144 {
+            let mut other = report.hardware.to_vec();
+            other[at_byte] ^= 1;
+            let verified = SnpReport::parse(&other).and_then(|r| r.verify(&chain, &anchors, at));
+            assert!(verified.is_err(), "byte {at_byte}");
+        }
+        let other = ChipRoot::in_directory(&directory.path().join("other"), NOW).unwrap();
+        let der = CertificateDer::from(other.certificate());
+        let anchors = [webpki::anchor_from_trusted_cert(&der).unwrap()];
+        let error = snp.verify(&chain, &anchors, at).unwrap_err().to_string();
+        assert!(
+            error.starts_with("SEV-SNP report: VCEK: the certificates lead to no root"),
+            "{error}"
+        );
+    }
+}
