@@ -63,7 +63,7 @@ qemu() {
             step "$log" ../source/configure --python="$at.new/venv/bin/python3" --disable-download \
                 --disable-install-blobs --disable-docs --target-list=x86_64-softmmu --without-default-features \
                 --without-default-devices --with-devices-x86_64=nodeseal --enable-tcg --enable-kvm --enable-gnutls \
-                --enable-vhost-user --enable-libcbor --enable-fdt=system
+                --enable-vhost-user --enable-libcbor --enable-fdt=system --disable-debug-info
             step "$log" ninja -j "$jobs" qemu-system-x86_64
         )
         has_machine "$at.new/build/qemu-system-x86_64" || fail "built, but without the machine nitro-enclave: $log"
