@@ -102,4 +102,5 @@ cases! {
     a_key_is_released_to_the_machine_its_policy_names;
     a_key_is_not_released_to_others;
     envelopes_are_forged_as_ordered;
+    released_keys_are_forged_as_ordered;
 }

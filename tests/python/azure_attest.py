@@ -194,11 +194,14 @@ class Bench:
     def token(self, nonce=b"n" * 32, **changes):
         return self.open(self.attest(self.machine.evidence(nonce, **changes)))
 
-    def fault(self, service, **fault):
+    def admin(self, service, method, resource, body):
         address = self.data[service]["admin"].removeprefix("http://")
         connection = http.client.HTTPConnection(address, timeout=10)
-        connection.request("POST", "/faults", json.dumps(fault))
+        connection.request(method, resource, json.dumps(body))
         assert connection.getresponse().status == 200
+
+    def fault(self, service, **fault):
+        self.admin(service, "POST", "/faults", fault)
 
     def vault(self, method, resource, body, status=200):
         entra, vault = self.data["entra"], self.data["vault"]
@@ -419,6 +422,61 @@ def envelopes_are_forged_as_ordered(bench):
     bench.fault("attestation", fault="other-nonce")
     claims = bench.verify(bench.token())
     assert claims["x-ms-runtime"]["client-payload"]["nonce"] == b64(bytes(32)), claims["x-ms-runtime"]
+
+
+def released_keys_are_forged_as_ordered(bench):
+    key = bench.key("kek", secureboot="true")
+    bench.admin("vault", "PUT", "/limit", {"count": 100, "milliseconds": 10_000})
+    token = bench.token()
+    resource = "/keys/" + key["kid"].split("/keys/")[1] + "/release"
+    body = {"target": token, "enc": "RSA_AES_KEY_WRAP_256", "nonce": "nonce-1"}
+
+    def release(fault=None):
+        if fault:
+            bench.fault("vault", fault=fault, operation="KeyRelease")
+        return bench.vault("POST", resource, body)["value"]
+
+    def signer(jws):
+        chain = [base64.b64decode(der) for der in jwt.get_unverified_header(jws)["x5c"]]
+        return x509.load_der_x509_certificate(chain[0]).public_key(), chain
+
+    def payload(jws):
+        return jwt.decode(jws, signer(jws)[0], algorithms=["RS256"])
+
+    def private(jws):
+        wrapped = json.loads(unurl(payload(jws)["response"]["key"]["key"]["key_hsm"]))
+        ciphertext = unurl(wrapped["ciphertext"])
+        aes = bench.machine.decrypt(ciphertext[:256], "oaep")
+        der = keywrap.aes_key_unwrap_with_padding(aes, ciphertext[256:])
+        return serialization.load_der_private_key(der, None).public_key().public_numbers().n
+
+    good = release()
+    modulus = int.from_bytes(unurl(key["n"]), "big")
+    assert private(good) == modulus
+    assert release("replay-release") == good
+    foreign = release("foreign-jws")
+    assert payload(foreign)["request"]["kid"] == key["kid"] and signer(foreign)[1][-1] != signer(good)[1][-1]
+    forged = release("forged-jws")
+    assert signer(forged)[1] == signer(good)[1]
+    try:
+        payload(forged)
+    except jwt.InvalidSignatureError:
+        pass
+    else:
+        raise AssertionError("the forgery verifies")
+    other = payload(release("other-key-id"))
+    assert other["request"]["kid"] == other["response"]["key"]["key"]["kid"] != key["kid"], other["request"]
+    assert payload(release("other-nonce"))["request"]["nonce"] == "another"
+    assert "nonce" not in payload(release("no-nonce"))["request"]
+    assert payload(release("other-enc"))["request"]["enc"] == "CKM_RSA_AES_KEY_WRAP"
+    assert private(release("other-private-key")) != modulus
+    for fault, kind in (("garbled-key", keywrap.InvalidUnwrap), ("foreign-recipient", AssertionError)):
+        try:
+            private(release(fault))
+        except kind:
+            continue
+        raise AssertionError(fault)
+    assert private(release()) == modulus
 
 
 if __name__ == "__main__":
