@@ -40,8 +40,8 @@ check: setup ## formatting, lints, documentation, licences and bans, architectur
 
 bench: setup ## compare with other tools on the same TPM and document, and with floors; writes target/bench/results.json
 	@tests/setup.sh bench
-	$(CARGO) build --locked --release --package nodeseal --package nodeseal-tpm --package nodeseal-sim
-	$(CARGO) bench --locked --package nodeseal --bench tpm --bench aws
+	$(CARGO) build --locked --release --workspace --bins --benches
+	$(CARGO) bench --locked --workspace --bench tpm --bench aws
 	CARGO_TARGET_DIR=$(TARGET)/attestation-peer $(CARGO) run --locked --release \
 	    --manifest-path benches/attestation-peer/Cargo.toml -- target/bench/results.json
 
