@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use nodeseal_attestation::hex;
+use rustix::rand::GetRandomFlags;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::Semaphore;
@@ -127,7 +129,7 @@ fn way_out(
         return Ok((format!("vsock:{}", at.port), at.listener, at.socket));
     }
     let directory = make_directory(&settings.parent())?;
-    let socket = directory.join(format!("{}.sock", random_name()));
+    let socket = directory.join(format!("{}.sock", random_name(&directory)?));
     let address = format!("unix:{}", socket.display());
     let removed = Removed(vec![socket.clone(), directory]);
     let bound =
@@ -136,7 +138,7 @@ fn way_out(
 }
 
 fn make_directory(parent: &Path) -> Result<PathBuf, EgressError> {
-    let path = parent.join(format!("nodeseal-egress-{}", random_name()));
+    let path = parent.join(format!("nodeseal-egress-{}", random_name(parent)?));
     match fs::DirBuilder::new().mode(0o711).create(&path) {
         // The umask may have taken away what others need to get through.
         Ok(()) => fs::set_permissions(&path, fs::Permissions::from_mode(0o711)),
@@ -150,12 +152,18 @@ fn make_directory(parent: &Path) -> Result<PathBuf, EgressError> {
     Ok(path)
 }
 
-/// 128 random bits, in hexadecimal.
-fn random_name() -> String {
+/// A name of 128 random bits in `directory`: from the kernel, since AWS-LC first takes 60 ms to gather entropy.
+fn random_name(directory: &Path) -> Result<String, EgressError> {
     let mut bytes = [0; 16];
-    // It fails only where the process has no randomness at all; then the name is taken, and binding says so.
-    let _ = aws_lc_rs::rand::fill(&mut bytes);
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    // Whole, and without a signal in between, up to 256 bytes (getrandom(2)).
+    match rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty()) {
+        Ok(_) => Ok(hex::encode(&bytes)),
+        Err(error) => Err(EgressError {
+            step: "make up a name in",
+            place: directory.display().to_string(),
+            source: error.into(),
+        }),
+    }
 }
 
 async fn accept(listener: Listener, rules: Arc<Rules>) {
