@@ -251,7 +251,8 @@ impl Call<'_> {
             retry: RetryOptions::none(),
             transport: Some(SdkTransport::new(Arc::new(transport))),
             user_agent: UserAgentOptions {
-                application_id: Some(concat!("nodeseal/", env!("CARGO_PKG_VERSION")).to_owned()),
+                // A token of RFC 9110, so no slash.
+                application_id: Some(concat!("nodeseal-", env!("CARGO_PKG_VERSION")).to_owned()),
             },
             ..ClientOptions::default()
         };
