@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nodeseal_memory::Secret;
 use nodeseal_wire::cbor::DecodeError;
-use nodeseal_wire::frame::{FrameError, read_frame, write_frame};
+use nodeseal_wire::frame::{FrameError, read_frame_into, write_frame};
 use nodeseal_wire::message::{PROTOCOL, Refusal, Reply, Request};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
@@ -142,7 +142,7 @@ impl Connection {
         payload: &[u8],
     ) -> Result<(Reply, Secret), ClientError> {
         send(&mut self.outgoing, self.timeout, &request.encode(), payload).await?;
-        receive(&mut self.incoming, self.timeout).await
+        receive(&mut self.incoming, self.timeout, None).await
     }
 }
 
@@ -200,8 +200,9 @@ async fn send(
 async fn receive(
     stream: &mut (impl AsyncRead + Unpin),
     wait: Duration,
+    spare: Option<Secret>,
 ) -> Result<(Reply, Secret), ClientError> {
-    let frame = within(wait, "reply", read_frame(stream)).await?;
+    let frame = within(wait, "reply", read_frame_into(stream, spare)).await?;
     let frame = frame.ok_or(ClientError::Ended)?;
     match Reply::decode(&frame.message)? {
         Reply::Refused(refusal) => Err(refusal.into()),

@@ -196,6 +196,7 @@ async fn take_replies<E: From<ClientError>>(
     each: &mut impl FnMut(usize, Result<Opened<'_>, Refusal>) -> Result<(), E>,
 ) -> Result<Vec<DataKeyReport>, E> {
     let mut reports = Vec::new();
+    let mut spare = None;
     while let Some(chunk) = asked.recv().await {
         for (index, refusal) in chunk.failed {
             each(index, Err(refusal))?;
@@ -203,7 +204,7 @@ async fn take_replies<E: From<ClientError>>(
         if chunk.blobs.is_empty() {
             continue;
         }
-        let (reply, keys) = receive(incoming, wait).await?;
+        let (reply, payload) = receive(incoming, wait, spare.take()).await?;
         let unfit = || ClientError::Unexpected {
             expected: "one outcome per blob and the keys",
         };
@@ -214,7 +215,7 @@ async fn take_replies<E: From<ClientError>>(
             return Err(unfit().into());
         }
         let mut blobs = chunk.bytes.as_slice();
-        let mut keys = keys.expose();
+        let mut keys = payload.expose();
         for ((index, length), outcome) in chunk.blobs.into_iter().zip(batch.outcomes) {
             let blob = blobs.split_off(..length as usize).ok_or_else(unfit)?;
             match outcome {
@@ -230,6 +231,9 @@ async fn take_replies<E: From<ClientError>>(
             return Err(unfit().into());
         }
         reports.extend(batch.data_keys);
+        chunk.spare.give(chunk.bytes);
+        // Wiped now; its pages take the next keys.
+        spare = Some(payload.emptied());
     }
     Ok(reports)
 }

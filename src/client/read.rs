@@ -1,8 +1,8 @@
 //! Reading blobs' files into requests' worths.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nodeseal_wire::blob::MAX_BLOB;
 use nodeseal_wire::message::{Class, MAX_BATCH, Refusal};
@@ -38,6 +38,27 @@ pub struct Chunk {
     pub bytes: Vec<u8>,
     /// Files that could not be read.
     pub failed: Vec<(usize, Refusal)>,
+    /// Where `bytes` goes when nobody needs it any more.
+    pub spare: Spare,
+}
+
+/// Buffers that were used: having their memory from the system anew costs as much as reading the files does.
+#[derive(Clone, Default)]
+pub struct Spare(Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl Spare {
+    fn take(&self) -> Vec<u8> {
+        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = || Vec::with_capacity(CHUNK_BYTES + FILE_ROOM);
+        spare.pop().unwrap_or_else(room)
+    }
+
+    /// Keeps a buffer for the next chunk.
+    pub fn give(&self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        spare.push(buffer);
+    }
 }
 
 /// Starts to read the files. The channel closes after the last.
@@ -47,7 +68,8 @@ pub fn start_reading(sources: &Arc<[BlobSource]>) -> mpsc::Receiver<Chunk> {
     if sources.len() <= FEW {
         let sources = Arc::clone(sources);
         tokio::spawn(async move {
-            let (mut chunk, mut files) = (Chunk::with_room(FILE_ROOM), FileReader::default());
+            let few = Vec::with_capacity(FILE_ROOM);
+            let (mut chunk, mut files) = (Chunk::of(few, Spare::default()), FileReader::default());
             for (index, source) in sources.iter().enumerate() {
                 chunk.read(&mut files, index, source);
                 if chunk.is_full() && out.send(chunk.replaced()).await.is_err() {
@@ -59,10 +81,12 @@ pub fn start_reading(sources: &Arc<[BlobSource]>) -> mpsc::Receiver<Chunk> {
         });
         return chunks;
     }
+    let spare = Spare::default();
     for _ in 0..READERS {
         let (sources, next, out) = (Arc::clone(sources), Arc::clone(&next), out.clone());
+        let spare = spare.clone();
         tokio::task::spawn_blocking(move || {
-            let mut chunk = Chunk::with_room(CHUNK_BYTES + FILE_ROOM);
+            let mut chunk = Chunk::of(spare.take(), spare);
             let mut files = FileReader::default();
             loop {
                 let start = next.fetch_add(STRIDE, Ordering::Relaxed);
@@ -83,17 +107,19 @@ pub fn start_reading(sources: &Arc<[BlobSource]>) -> mpsc::Receiver<Chunk> {
 }
 
 impl Chunk {
-    fn with_room(bytes: usize) -> Self {
+    fn of(bytes: Vec<u8>, spare: Spare) -> Self {
         Self {
             blobs: Vec::new(),
-            bytes: Vec::with_capacity(bytes),
+            bytes,
             failed: Vec::new(),
+            spare,
         }
     }
 
     /// Gives the chunk, and puts an empty one in its place.
     fn replaced(&mut self) -> Self {
-        std::mem::replace(self, Self::with_room(CHUNK_BYTES + FILE_ROOM))
+        let empty = Self::of(self.spare.take(), self.spare.clone());
+        std::mem::replace(self, empty)
     }
 
     fn is_full(&self) -> bool {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use nodeseal_wire::frame::read_frame;
 use nodeseal_wire::message::{Batch, Class, Context, OpenRequest, Outcome};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use nodeseal_memory::Secret;
-use nodeseal_wire::frame::{Frame, FrameError, read_frame, write_frame};
+use nodeseal_wire::frame::{Frame, FrameError, read_frame_into, write_frame};
 use nodeseal_wire::message::{Class, Fact, PROTOCOL, Refusal, Reply, Request, Status};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
@@ -90,6 +90,14 @@ impl Payload {
             Self::Keys(keys) => keys.expose(),
         }
     }
+
+    /// Locked memory for the next request's payload, wiped now.
+    fn emptied(self) -> Option<Secret> {
+        match self {
+            Self::None | Self::Public(_) => None,
+            Self::Keys(keys) => Some(keys.emptied()),
+        }
+    }
 }
 
 /// Why a connection ended before its client ended it.
@@ -142,7 +150,8 @@ impl TrustedSide {
     {
         let held = self.register();
         self.greet(&mut stream).await?;
-        while let Some(frame) = self.receive(&mut stream).await? {
+        let mut spare = None;
+        while let Some(frame) = self.receive(&mut stream, spare.take()).await? {
             let (reply, payload) = match Request::decode(&frame.message) {
                 Ok(request) => self.answer(&held, request, frame.payload).await,
                 Err(error) => {
@@ -153,6 +162,7 @@ impl TrustedSide {
                 }
             };
             self.send(&mut stream, &reply, &payload).await?;
+            spare = payload.emptied();
         }
         Ok(())
     }
@@ -161,7 +171,7 @@ impl TrustedSide {
         &self,
         stream: &mut S,
     ) -> Result<(), ConnectionError> {
-        let Some(frame) = self.receive(stream).await? else {
+        let Some(frame) = self.receive(stream, None).await? else {
             return Ok(());
         };
         let problem = match Request::decode(&frame.message) {
@@ -272,9 +282,10 @@ impl TrustedSide {
     async fn receive(
         &self,
         stream: &mut (impl AsyncRead + Unpin),
+        spare: Option<Secret>,
     ) -> Result<Option<Frame>, ConnectionError> {
         let after = self.limits.idle;
-        match timeout(after, read_frame(stream)).await {
+        match timeout(after, read_frame_into(stream, spare)).await {
             Ok(frame) => Ok(frame?),
             Err(_) => Err(ConnectionError::TooSlow {
                 what: "whole request",

@@ -138,6 +138,28 @@ impl Secret {
         self.length == 0
     }
 
+    /// The same pages with no bytes in them, wiped now: to be filled again with [`Secret::reused`].
+    #[must_use]
+    pub fn emptied(mut self) -> Self {
+        self.truncate(0);
+        self
+    }
+
+    /// `length` zero bytes: in the pages of these, which are wiped, or on fresh ones where those do not suffice. Locking
+    /// pages and having them from the kernel costs more than most of what is done with them.
+    ///
+    /// # Errors
+    /// As [`Secret::zeroed`].
+    pub fn reused(self, length: usize) -> Result<Self, LockMemoryError> {
+        let mut empty = self.emptied();
+        if length > empty.mapped {
+            return Self::zeroed(length);
+        }
+        // Zeros all through: fresh pages are, and what is cut off is wiped.
+        empty.length = length;
+        Ok(empty)
+    }
+
     /// Shortens to `length` bytes and wipes what is cut off; longer than it is changes nothing.
     pub fn truncate(&mut self, length: usize) {
         if let Some(rest) = self.expose_mut().get_mut(length..) {
@@ -203,6 +225,16 @@ mod tests {
         assert_eq!(secret.expose()[4..], [0; 6]);
         secret.truncate(11);
         assert_eq!(secret.len(), 10);
+    }
+
+    #[test]
+    fn reused_pages_hold_nothing_of_what_was_in_them() {
+        let secret = Secret::take_from(&mut [7; 100]).unwrap();
+        let start = secret.start;
+        let again = secret.emptied().reused(4096).unwrap();
+        assert_eq!((again.start, again.expose()), (start, &[0; 4096][..]));
+        let larger = again.reused(1 << 20).unwrap();
+        assert_eq!(larger.expose(), vec![0; 1 << 20]);
     }
 
     #[test]

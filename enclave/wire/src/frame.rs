@@ -48,6 +48,17 @@ pub enum FrameError {
 pub async fn read_frame(
     stream: &mut (impl AsyncRead + Unpin),
 ) -> Result<Option<Frame>, FrameError> {
+    read_frame_into(stream, None).await
+}
+
+/// Reads one frame, its payload into the memory of `spare` if that is large enough.
+///
+/// # Errors
+/// As [`read_frame`].
+pub async fn read_frame_into(
+    stream: &mut (impl AsyncRead + Unpin),
+    spare: Option<Secret>,
+) -> Result<Option<Frame>, FrameError> {
     let mut prefix = [0; PREFIX];
     let mut have = 0;
     while have < PREFIX {
@@ -73,7 +84,10 @@ pub async fn read_frame(
     if read as u64 != u64::from(message_length) {
         return Err(FrameError::Ended);
     }
-    let mut payload = Secret::zeroed(payload_length as usize)?;
+    let mut payload = match spare {
+        Some(spare) => spare.reused(payload_length as usize)?,
+        None => Secret::zeroed(payload_length as usize)?,
+    };
     match stream.read_exact(payload.expose_mut()).await {
         Ok(_) => Ok(Some(Frame { message, payload })),
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Err(FrameError::Ended),
@@ -135,6 +149,19 @@ mod tests {
             assert_eq!(frame.message, b"message");
             assert_eq!(frame.payload.expose(), b"payload");
             assert!(read_frame(&mut stream).await.unwrap().is_none());
+        });
+    }
+
+    #[test]
+    fn a_payload_in_used_memory_has_nothing_of_what_was_there() {
+        let bytes = written(b"m", b"new");
+        run(async {
+            for length in [0, 2, 10_000] {
+                let spare = Secret::copy_of(&vec![7; length]).unwrap();
+                let frame = read_frame_into(&mut &bytes[..], Some(spare)).await;
+                let payload = frame.unwrap().unwrap().payload;
+                assert_eq!(payload.expose(), b"new", "{length}");
+            }
         });
     }
 
