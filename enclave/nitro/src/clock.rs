@@ -4,7 +4,7 @@
 //! cannot go by another; nobody else in the enclave could set it. Between documents the kernel counts on.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use nodeseal_attestation::nitro::Claims;
@@ -120,10 +120,14 @@ pub fn since_boot() -> Duration {
     read(ClockId::Boottime)
 }
 
-/// Processor time this process has taken.
+/// Processor time the first process had taken before it was ours: the kernel's start counts as its.
+static BEFORE: OnceLock<Duration> = OnceLock::new();
+
+/// Processor time taken since this was first called.
 #[must_use]
 pub fn processor() -> Duration {
-    read(ClockId::ProcessCPUTime)
+    let now = read(ClockId::ProcessCPUTime);
+    now.saturating_sub(*BEFORE.get_or_init(|| now))
 }
 
 #[cfg(test)]

@@ -69,7 +69,9 @@ pub fn serve(config: Config, log: Arc<Log>, started: Duration) -> Result<(), Ser
     let random = nsm::random(nsm.as_ref())?;
     entropy::feed(&random).map_err(ServeError::Entropy)?;
     drop(random);
+    phase("entropy", started);
     clock::anchor(nsm.as_ref())?;
+    phase("time", started);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()
@@ -78,22 +80,31 @@ pub fn serve(config: Config, log: Arc<Log>, started: Duration) -> Result<(), Ser
     runtime.block_on(run(config, log, nsm, started))
 }
 
+/// For whoever looks into where a start's time goes.
+fn phase(name: &str, started: Duration) {
+    let after = clock::since_boot().saturating_sub(started);
+    tracing::debug!(after_ms = after.as_millis(), "{name}");
+}
+
 async fn run(
     mut config: Config,
     log: Arc<Log>,
     nsm: Arc<dyn Nsm>,
     started: Duration,
 ) -> Result<(), ServeError> {
-    let parent = config.parent_cid;
-    config.aws_kms.dial = Arc::new(Parent { cid: parent });
-    let attester = Arc::new(NsmAttester(Arc::clone(&nsm)));
-    let services = AwsKms::new(config.aws_kms, Some(attester.clone()))?;
+    phase("runtime", started);
     let mut facts = facts(nsm.as_ref())?;
+    phase("measurements", started);
     let listen = |source| ServeError::Listen {
         port: config.port,
         source,
     };
     let listener = vsock::listen(config.port).map_err(listen)?;
+    let parent = config.parent_cid;
+    config.aws_kms.dial = Arc::new(Parent { cid: parent });
+    let attester = Arc::new(NsmAttester(Arc::clone(&nsm)));
+    // Makes recipient keys from now on, in the background.
+    let services = AwsKms::new(config.aws_kms, Some(attester.clone()))?;
     // Clients wait in the socket's queue for what little remains.
     let ready = clock::since_boot();
     facts.push(milliseconds("boot-ms", ready));

@@ -4,6 +4,7 @@
 //! through its vsock driver, vhost-device-vsock, and the agent's proxy.
 
 mod figures;
+mod hostile;
 mod images;
 mod refusals;
 mod setup;
@@ -35,5 +36,7 @@ fn play(table: &mut Table) -> Result<()> {
     let figures = start::play(table, &mut world)?;
     table.act("What is refused");
     refusals::play(table, &world)?;
+    table.act("A parent that is not the agent");
+    hostile::play(table, &world)?;
     figures.print_and_write()
 }

@@ -62,7 +62,13 @@ impl World {
 
     /// An agent of the node on another machine, with the blob of the node's key.
     pub fn agent_on(&self, name: &str, machine: &EnclaveMachine) -> Result<Agent> {
-        let agent = configured(&self.cloud, name, &machine.address(), &self.key)?;
+        let agent = configured(
+            &self.cloud,
+            Cloud::NODE,
+            name,
+            &machine.address(),
+            &self.key,
+        )?;
         let blob = agent.blob("nodekey");
         let keys = blob.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(keys).context(keys.display())?;
@@ -142,7 +148,7 @@ pub fn play(table: &mut Table) -> Result<World> {
             format!("first answer after {} ms", first.as_millis()),
         ))
     })?;
-    let agent = configured(&cloud, "node", &machine.address(), &key)?;
+    let agent = configured(&cloud, Cloud::NODE, "node", &machine.address(), &key)?;
     table.step(
         "the guest's NSM has the PCRs computed from the file",
         || same_pcrs(&agent, &genuine, &[0, 1, 2]),
@@ -191,10 +197,17 @@ fn policy(cloud: &Cloud, name: &str, image: &Image) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn configured(cloud: &Cloud, name: &str, address: &str, key: &str) -> Result<Agent> {
+/// The agent of node `node` in the directory `name`, on the enclave at `address`; it seals under `key`, attested.
+pub fn configured(
+    cloud: &Cloud,
+    node: &str,
+    name: &str,
+    address: &str,
+    key: &str,
+) -> Result<Agent> {
     let directory = cloud.path(name);
     fs::create_dir_all(&directory).context(directory.display())?;
-    let mut agent = Agent::init(&directory, Cloud::NODE, address)?;
+    let mut agent = Agent::init(&directory, node, address)?;
     agent.replace(
         "locks = [{ kind = \"tpm\" }]",
         &format!("locks = [{{ kind = \"aws-kms\", key = {key:?}, attested = true }}]"),
@@ -257,6 +270,6 @@ fn signed(
     ];
     let image = images.build("signed", config, &more)?;
     let machine = EnclaveMachine::ready(tools, &image.path, &parent())?;
-    let agent = configured(cloud, "signed-node", &machine.address(), key)?;
+    let agent = configured(cloud, Cloud::NODE, "signed-node", &machine.address(), key)?;
     same_pcrs(&agent, &image, &[0, 1, 2, 8])
 }
