@@ -17,6 +17,8 @@ use crate::{Context, Error, Finished, Result, Running, checkout, short_dir, wait
 
 /// vsock port of the enclave's service.
 const SERVICE: u32 = 5000;
+/// What the enclave writes to its console when it listens.
+const UP: &str = "ready port=";
 /// Context id of the guest. Every machine has a host program of its own, so they need not differ.
 const GUEST_CID: u32 = 4;
 /// Until the first answer. Emulated on an idle machine it takes two seconds.
@@ -149,7 +151,10 @@ impl EnclaveMachine {
                 let said = said(self);
                 return Err(Error::new(format!("the enclave ended ({status}):\n{said}")));
             }
-            Ok(takes_connection(&socket).then(|| self.started.elapsed()))
+            // vhost-device-vsock loses connections that are asked for before the guest's driver is there, and
+            // sometimes all later ones with them.
+            let up = self.console().contains(UP) && takes_connection(&socket);
+            Ok(up.then(|| self.started.elapsed()))
         });
         answered.map_err(|error| Error::new(format!("{error}\n{}", said(self))))
     }
