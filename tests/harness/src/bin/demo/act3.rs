@@ -130,7 +130,12 @@ fn vault_says_no(
         outcome
     })?;
     table.step("an answer signed by another vault", || {
-        azure.administrate(&["fault", "vault", r#"{"fault": "foreign-jws"}"#])?;
+        // Twice: the first request of a fresh start has no token, and is the challenge's.
+        azure.administrate(&[
+            "fault",
+            "vault",
+            r#"{"fault": "foreign-jws", "operation": "KeyRelease", "times": 2}"#,
+        ])?;
         vm.trusted.serve()?;
         agent.refused("nodekey", 4, "azure-release-signer")
     })
@@ -147,7 +152,11 @@ fn changed_boot(table: &mut Table, azure: &Azure, vm: &mut Vm, agent: &Agent) ->
         vm.trusted.stop();
         vm.tpm.reboot()?;
         vm.trusted.serve()?;
-        azure.administrate(&["fault", "attestation", r#"{"fault": "replay-envelope"}"#])?;
+        azure.administrate(&[
+            "fault",
+            "attestation",
+            r#"{"fault": "replay-envelope", "operation": "AttestAzureGuest"}"#,
+        ])?;
         agent.refused("nodekey", 4, "azure-token-other-boot")
     })?;
     vm.trusted.serve()
