@@ -67,7 +67,7 @@ pub(crate) enum Question<'a> {
 
 /// What it answered, of which nothing is checked.
 pub(crate) enum Answer {
-    Key(Key),
+    Key(Box<Key>),
     Unwrapped(KeyOperationResult),
     Released(KeyReleaseResult),
 }
@@ -288,7 +288,7 @@ impl Call<'_> {
                     ..KeyClientGetKeyOptions::default()
                 };
                 let answer = client.get_key(name, Some(options)).await?;
-                Ok(Answer::Key(answer.into_model()?))
+                Ok(Answer::Key(Box::new(answer.into_model()?)))
             }
             Question::Unwrap(ciphertext) => {
                 let parameters = KeyOperationParameters {
@@ -341,7 +341,11 @@ impl Call<'_> {
         let facts = answered.facts();
         let refusal =
             |fault: Fault| fault.refusal(Question::Get.operation(), &self.key.to_string(), "");
-        let Answer::Key(Key { key: Some(key), .. }) = answered.answer else {
+        let key = match answered.answer {
+            Answer::Key(answer) => answer.key,
+            _ => None,
+        };
+        let Some(key) = key else {
             let text = "the answer carries no key";
             return Err(refusal(Fault::answer(CODES.malformed, text)));
         };

@@ -139,7 +139,8 @@ mod tests {
     #[test]
     fn each_part_shows_in_its_registers_and_metadata_in_none() {
         let genuine = measured(&image());
-        let changes: [(fn(&mut Image), [bool; 3]); 5] = [
+        type Change = (fn(&mut Image), [bool; 3]);
+        let changes: [Change; 5] = [
             (|image| image.kernel.push(0), [true, true, false]),
             (|image| image.command_line.push(' '), [true, true, false]),
             (|image| image.first_ramdisk.push(0), [true, true, false]),

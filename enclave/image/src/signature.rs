@@ -195,10 +195,7 @@ impl SignedPcr0 {
             .signature
             .split_last_chunk::<SIGNATURE_LEN>()
             .ok_or(SignatureError::Invalid)?;
-        if !unsigned
-            .strip_suffix(&[0; SIGNATURE_LEN])
-            .is_some_and(|expected| expected == found)
-        {
+        if unsigned.strip_suffix(&[0; SIGNATURE_LEN]) != Some(found) {
             return Err(SignatureError::Invalid);
         }
         let public_key = self.certificate.public_key()?;
