@@ -105,7 +105,12 @@ fn refusal(error: &TpmError) -> Refusal {
             "azure-pcrs-changed",
             "PCRs 0 to 7 changed since the evidence was made; the ephemeral key is bound to their values",
         ),
-        TpmError::Refused {
+        // libtpms answers TPM_RC_FAILURE to padding that is wrong, without failing; a TPM that has says so again.
+        TpmError::FailureMode {
+            command: "TPM2_RSA_Decrypt",
+            ..
+        }
+        | TpmError::Refused {
             command: "TPM2_RSA_Decrypt" | "TPM2_ContextLoad",
             ..
         } => refused(Class::Damaged, NOT_OURS, "the TPM cannot decrypt it"),
