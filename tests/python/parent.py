@@ -156,7 +156,8 @@ class Enclave:
             os.environ.get("AWS_SESSION_TOKEN"),
             None,
         ]
-        context = [credentials, f"vsock:{line.port}", []]
+        # No signed TPM policies, nothing of Azure.
+        context = [credentials, f"vsock:{line.port}", [], [[], None]]
         reply, payload = self.ask([OPEN, node, [[name, len(blob)]], more, context], blob)
         if reply[0] != OPEN:
             return refusal(reply[1])
