@@ -39,6 +39,7 @@ class Line:
         self.kms = kms
         self.path = f"{vsock}_{self.port}"
         self.change = None
+        self.end = None
         self.delay = 0
         self.recorded = []
         self.replayed = None
@@ -63,6 +64,7 @@ class Line:
         if self.replayed is not None:
             enclave.recv(4096)
             send(enclave, self.replayed)
+            enclave.recv(4096)
             return
         host, port = self.kms.rsplit(":", 1)
         kms = socket.create_connection((host, int(port)))
@@ -77,11 +79,13 @@ class Line:
                 time.sleep(self.delay)
             if self.change:
                 piece = self.change(piece, sent)
-            sent += len(piece or b"")
-            if piece is None or not send(enclave, piece):
+            if self.end is not None:
+                piece = piece[: self.end - sent]
+            sent += len(piece)
+            if not send(enclave, piece) or sent == self.end:
                 break
         for end in (enclave, kms):
-            end.close()
+            hang_up(end)
 
 
 def send(stream, piece):
@@ -92,6 +96,15 @@ def send(stream, piece):
         return False
 
 
+def hang_up(stream):
+    try:
+        # Closing alone waits for the thread that reads from it.
+        stream.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
+    stream.close()
+
+
 def pump(source, sink):
     while True:
         try:
@@ -100,13 +113,6 @@ def pump(source, sink):
             return
         if not piece or not send(sink, piece):
             return
-
-
-def cut_after(count):
-    def change(piece, sent):
-        return None if sent >= count else piece[: count - sent]
-
-    return change
 
 
 def flip_at(place):
@@ -182,7 +188,7 @@ def main():
     line = Line(vsock, more[0] if action == "stranger" else kms)
     enclave = Enclave(vsock, port)
     if action == "cut":
-        line.change = cut_after(int(more[0]))
+        line.end = int(more[0])
     elif action == "flip":
         line.change = flip_at(int(more[0]))
     elif action == "delay":

@@ -52,9 +52,12 @@ pub fn play(table: &mut Table, world: &World) -> Result<()> {
             parent.refused(&["cut", &bytes.to_string()], "kms-connection")
         })?;
     }
-    for (what, place) in [("handshake", sent / 5), ("answer", sent - 200)] {
+    for (what, place, code) in [
+        ("handshake", sent / 5, "tls-failed"),
+        ("answer", sent - 200, "kms-connection"),
+    ] {
         table.step(&format!("a bit flipped in the {what}"), || {
-            parent.refused(&["flip", &place.to_string()], "tls-failed")
+            parent.refused(&["flip", &place.to_string()], code)
         })?;
     }
     table.step("what KMS sends held back for 20 s", || {
