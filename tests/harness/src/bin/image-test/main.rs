@@ -33,10 +33,10 @@ fn play(table: &mut Table) -> Result<()> {
     table.act("The image, measured and booted");
     let mut world = setup::play(table)?;
     table.act("A node key made in the guest, and a node started from it after another boot");
-    let figures = start::play(table, &mut world)?;
+    let figures = start::play(table, &mut world).map_err(|error| world.with_console(&error))?;
     table.act("What is refused");
-    refusals::play(table, &world)?;
+    refusals::play(table, &world).map_err(|error| world.with_console(&error))?;
     table.act("A parent that is not the agent");
-    hostile::play(table, &world)?;
+    hostile::play(table, &world).map_err(|error| world.with_console(&error))?;
     figures.print_and_write()
 }

@@ -90,6 +90,13 @@ impl World {
         Ok(())
     }
 
+    /// An error, and what the machine has written to its console.
+    pub fn with_console(&self, error: &Error) -> Error {
+        let console = self.machine.as_ref().map(EnclaveMachine::console);
+        let console = console.unwrap_or_default();
+        Error::new(format!("{error}\nconsole of the enclave:\n{console}"))
+    }
+
     /// The running machine.
     pub fn machine(&self) -> Result<&EnclaveMachine> {
         self.machine
