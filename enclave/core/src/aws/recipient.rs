@@ -89,8 +89,6 @@ impl RecipientKey {
     }
 }
 
-/// Nice value of the threads that make keys: a tenth of a processor where others want it, so that even then a key comes.
-const NICE: i32 = 10;
 /// Keys ahead for which one thread suffices.
 const AHEAD_PER_THREAD: usize = 8;
 
@@ -126,7 +124,8 @@ impl RecipientKeys {
             let sender = sender.clone();
             std::thread::Builder::new()
                 .name("recipient-keys".to_owned())
-                .spawn(move || make_keys(&sender))?;
+                // Ends when nobody can take keys any more.
+                .spawn(move || while sender.blocking_send(RecipientKey::generate()).is_ok() {})?;
         }
         let pool = Mutex::new(Pool { ready, last: None });
         Ok(Self { pool, shared })
@@ -149,14 +148,6 @@ impl RecipientKeys {
         pool.last = Some((Arc::downgrade(&key), Instant::now()));
         Ok(key)
     }
-}
-
-/// Makes keys until nobody can take them any more.
-fn make_keys(sender: &mpsc::Sender<Result<RecipientKey, RecipientError>>) {
-    // On Linux of this thread alone. The next key is made while the request with this one is on its way, which must not
-    // wait for a processor; where it is not allowed, it does.
-    let _ = rustix::process::setpriority_process(None, NICE);
-    while sender.blocking_send(RecipientKey::generate()).is_ok() {}
 }
 
 impl Pool {
