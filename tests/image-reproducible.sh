@@ -28,7 +28,9 @@ other=
 if [ "$(id -u)" = 0 ]; then
     chown -R nobody "$second"
     read_all=+dac_read_search
-    other="setpriv --reuid=nobody --regid=nogroup --clear-groups --inh-caps=$read_all --ambient-caps=$read_all"
+    # The last makes access(2), by which gcc looks for its linker, heed that ability.
+    other="setpriv --reuid=nobody --regid=nogroup --clear-groups --inh-caps=$read_all --ambient-caps=$read_all
+        --securebits=+no_setuid_fixup"
 fi
 log=$second/log
 # shellcheck disable=SC2086 # words
