@@ -80,7 +80,7 @@ pub enum PolicyAzureCommand {
 /// `policy azure show`.
 #[derive(Debug, Args)]
 pub struct PolicyAzureShowArgs {
-    /// The release policy, with a section [azure] (docs/policy.md)
+    /// The release policy, with its azure section (docs/policy.md)
     #[arg(value_name = "POLICY", value_hint = ValueHint::FilePath)]
     pub policy: PathBuf,
 }
