@@ -125,7 +125,7 @@ fn what_is_wrong_is_named() {
         (
             "unix:/run/nodeseal-tpm/tpm.sock",
             "hybrid:/run/vm.vsock:x",
-            "expected \"unix:PATH\" or \"hybrid:PATH:PORT\"",
+            "expected \"unix:PATH\", \"vsock:CID:PORT\" or \"hybrid:PATH:PORT\"",
         ),
         ("\"90s\"", "\"90\"", "expected a duration"),
         (
