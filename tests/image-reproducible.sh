@@ -37,7 +37,7 @@ log=$second/log
 (cd "$second/elsewhere" && umask 027 && $other env -i \
     PATH="$(rustc --print sysroot)/bin:/usr/local/bin:/usr/bin:/bin" HOME="$second" CARGO_HOME="$second/cargo" \
     XDG_CACHE_HOME="$cache" TZ=Pacific/Auckland LC_ALL=C.UTF-8 CARGO_NET_OFFLINE=true \
-    SIGNING_KEY= enclave/image/build.sh "$second/config" "$second/out") >"$log" 2>&1 || {
+    RUSTC_WRAPPER= SIGNING_KEY= enclave/image/build.sh "$second/config" "$second/out") >"$log" 2>&1 || {
     tail -n 40 "$log" >&2
     echo "image-reproducible: the second build failed" >&2
     exit 1
