@@ -162,7 +162,8 @@ mod tests {
         let node = Node::prepare(directory.path(), address).unwrap();
         let words = node.command(key.to_str().unwrap()).unwrap();
         let mut command = Command::new(&words[0]);
-        command.args(&words[1..]);
+        // The client leaves its logs in the directory it starts in.
+        command.args(&words[1..]).current_dir(directory.path());
         let log = directory.path().join("log");
         let mut running = Running::start("the node", &mut command, &log).unwrap();
         wait_for("two blocks", Duration::from_secs(60), || {
