@@ -236,7 +236,7 @@ pub struct AuditReconcileArgs {
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub files: Vec<PathBuf>,
     /// CloudTrail's records: files of a trail, unpacked, or what `aws cloudtrail lookup-events` answered
-    #[arg(long, required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(long, required = true, num_args = 1.., value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub cloudtrail: Vec<PathBuf>,
 }
 

@@ -9,6 +9,8 @@ mod evidence;
 mod faults;
 #[path = "aws/policy.rs"]
 mod policy;
+#[path = "aws/reconcile.rs"]
+mod reconcile;
 #[path = "aws/ways.rs"]
 mod ways;
 #[path = "aws/world.rs"]

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
+use nodeseal_wire::message::Class;
 use serde::Serialize;
 use serde_json::{Deserializer, Value};
 
@@ -31,6 +32,12 @@ pub enum ReconcileError {
     /// The log cannot be read.
     #[error(transparent)]
     Log(#[from] AuditError),
+    /// A file given as a log is none. If it were passed over, everything would seem to fit.
+    #[error("{}: no line of it is a record of an audit log; CloudTrail's records come after --cloudtrail", path.display())]
+    NoLog {
+        /// The file.
+        path: PathBuf,
+    },
     /// A file holds something else than records.
     #[error("{}: not CloudTrail's records (a file of a trail, unpacked; the answer of lookup-events; or one record a line): {problem}", path.display())]
     Trail {
@@ -95,10 +102,17 @@ pub fn reconcile(files: &[&Path], trail: &[PathBuf]) -> Result<Reconciled, Recon
     let mut log = Log::default();
     for path in files {
         let reader = BufReader::new(File::open(path).map_err(failed("open", path))?);
+        let (mut lines, mut records) = (0_u64, 0_u64);
         for line in reader.split(b'\n') {
+            lines = lines.saturating_add(1);
             if let Ok((record, _)) = Record::parse(&line.map_err(failed("read", path))?) {
+                records = records.saturating_add(1);
                 log.add(&record);
             }
+        }
+        if lines > 0 && records == 0 {
+            let path = (*path).to_owned();
+            return Err(ReconcileError::NoLog { path });
         }
     }
     let mut requests = Vec::new();
@@ -112,8 +126,8 @@ pub fn reconcile(files: &[&Path], trail: &[PathBuf]) -> Result<Reconciled, Recon
 #[derive(Default)]
 struct Log {
     keys: BTreeSet<String>,
-    /// By request id.
-    claims: BTreeMap<String, Claim>,
+    /// By request id; whether CloudTrail must have it.
+    claims: BTreeMap<String, (Claim, bool)>,
 }
 
 impl Log {
@@ -132,7 +146,9 @@ impl Log {
         for fact in &data_key.facts {
             match fact.name.as_str() {
                 "kms-key" => drop(self.keys.insert(fact.value.clone())),
-                "kms-request-id" => self.claim(record, &fact.value),
+                "kms-request-id" => self.claim(record, &fact.value, true),
+                // Throttled, or failed inside KMS: CloudTrail may have it.
+                "kms-earlier-request-id" => self.claim(record, &fact.value, false),
                 _ => {}
             }
         }
@@ -141,25 +157,28 @@ impl Log {
         }
     }
 
-    /// A refusal names each request it is about in its message.
+    /// A refusal names each request it is about in its message. What KMS could not answer need not be in CloudTrail.
     fn add_refusal(&mut self, record: &Record, refusal: &RefusalRecord) {
+        let answered = refusal.class != Class::Unavailable.name();
         for rest in refusal.message.split(MARK).skip(1) {
             let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '-');
             self.claim(
                 record,
                 rest.get(..end.unwrap_or(rest.len())).unwrap_or_default(),
+                answered,
             );
         }
     }
 
-    fn claim(&mut self, record: &Record, request_id: &str) {
+    fn claim(&mut self, record: &Record, request_id: &str, certain: bool) {
         if request_id != "none" {
             let claim = Claim {
                 record: record.seq,
                 time: record.time.clone(),
                 request_id: request_id.to_owned(),
             };
-            self.claims.entry(request_id.to_owned()).or_insert(claim);
+            let known = self.claims.entry(request_id.to_owned());
+            known.or_insert((claim, false)).1 |= certain;
         }
     }
 
@@ -182,7 +201,8 @@ impl Log {
                     && last.get(..19).is_some_and(|last| second < last)
             })
         };
-        found.missing = self.claims.into_values().filter(within).collect();
+        let certain = self.claims.into_values().filter(|(_, certain)| *certain);
+        found.missing = certain.map(|(claim, _)| claim).filter(within).collect();
         found.missing.sort_by_key(|claim| claim.record);
         found
     }
@@ -224,7 +244,8 @@ fn read_trail(path: &Path) -> Result<Vec<Request>, ReconcileError> {
     Ok(requests)
 }
 
-/// One request for each KMS key a record is about (ReEncrypt is about two).
+/// One request for each KMS key a record is about (ReEncrypt is about two), and one for a record that names none: KMS had
+/// not got as far as the key.
 fn requests_of(record: &Value, operation: &str) -> Vec<Request> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let resources = record["resources"]
@@ -241,7 +262,10 @@ fn requests_of(record: &Value, operation: &str) -> Vec<Request> {
         refused: record["errorCode"].as_str().map(str::to_owned),
         request_id: text(&record["requestID"]),
     };
-    resources.iter().map(request).collect()
+    match resources {
+        [] => vec![request(&Value::Null)],
+        resources => resources.iter().map(request).collect(),
+    }
 }
 
 #[cfg(test)]

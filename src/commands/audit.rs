@@ -188,6 +188,9 @@ impl From<ReconcileError> for Failure {
     fn from(error: ReconcileError) -> Self {
         match error {
             ReconcileError::Log(error) => error.into(),
+            ReconcileError::NoLog { .. } => {
+                Self::new(Class::Misuse, "audit-log", error.to_string())
+            }
             ReconcileError::Trail { .. } => {
                 Self::new(Class::Misuse, "cloudtrail-file", error.to_string())
             }

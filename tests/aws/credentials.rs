@@ -7,25 +7,13 @@ use std::net::TcpListener;
 use nodeseal_harness::{Agent, Cloud, Finished, Simulator, Swtpm, TpmProcess};
 use serde_json::Value;
 
-use crate::world::{SECRET, World, timeless};
+use crate::world::{SECRET, World, expired_and_not};
 
 #[test]
 fn credentials_that_expired_are_renewed_once_and_the_batch_is_opened() {
-    let world = World::new();
-    world.seal();
-    let (old, new) = (
-        timeless(world.cloud.session(0).unwrap()),
-        timeless(world.cloud.session(3600).unwrap()),
-    );
-    let mut open = world.agent(&["open", "--stdout", "password"]);
-    world.credential_process(&mut open, &[&old, &new]);
-    let done = Finished::of(&mut open).unwrap();
-    assert_eq!(
-        (done.code, done.text().as_str()),
-        (0, SECRET),
-        "{}",
-        done.stderr
-    );
+    let world = World::sealed();
+    let (old, new) = expired_and_not(&world);
+    world.opens(|open| world.credential_process(open, &[&old, &new]));
     assert_eq!(world.asked(), 2);
     // Old ones again: refused then, and not asked for ever.
     fs::remove_file(world.at("asked")).unwrap();
@@ -43,10 +31,7 @@ fn credentials_that_expired_are_renewed_once_and_the_batch_is_opened() {
 #[test]
 fn sealing_renews_expired_credentials_too() {
     let world = World::new();
-    let (old, new) = (
-        timeless(world.cloud.session(0).unwrap()),
-        timeless(world.cloud.session(3600).unwrap()),
-    );
+    let (old, new) = expired_and_not(&world);
     fs::write(world.at("password"), SECRET).unwrap();
     let mut seal = world.agent(&["seal", "password"]);
     world.credential_process(&mut seal, &[&old, &new]);
@@ -56,8 +41,7 @@ fn sealing_renews_expired_credentials_too() {
 
 #[test]
 fn an_instances_role_gives_credentials_by_its_metadata_service() {
-    let world = World::new();
-    world.seal();
+    let world = World::sealed();
     let arguments = [
         "--credentials",
         world.cloud.kms.told("credentials").unwrap(),
@@ -70,22 +54,15 @@ fn an_instances_role_gives_credentials_by_its_metadata_service() {
         true => endpoint.to_owned(),
         false => format!("http://{endpoint}"),
     };
-    let mut open = world.agent(&["open", "--stdout", "password"]);
-    open.env_remove("AWS_EC2_METADATA_DISABLED")
-        .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", endpoint);
-    let done = Finished::of(&mut open).unwrap();
-    assert_eq!(
-        (done.code, done.text().as_str()),
-        (0, SECRET),
-        "{}",
-        done.stderr
-    );
+    world.opens(|open| {
+        open.env_remove("AWS_EC2_METADATA_DISABLED")
+            .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", &endpoint);
+    });
 }
 
 #[test]
 fn without_credentials_the_reason_is_told_beside_the_refusal() {
-    let world = World::new();
-    world.seal();
+    let world = World::sealed();
     let done = Finished::of(&mut world.agent(&["open", "--stdout", "password"])).unwrap();
     assert_ne!(done.code, 0);
     assert!(
@@ -164,22 +141,15 @@ fn token_service(credential: Value) -> (String, std::thread::JoinHandle<String>)
 
 #[test]
 fn a_pods_web_identity_token_gives_credentials_by_the_token_service() {
-    let world = World::new();
-    world.seal();
+    let world = World::sealed();
     let (service, answered) = token_service(world.cloud.session(3600).unwrap());
     fs::write(world.at("token"), "the-token-of-the-pod").unwrap();
-    let mut open = world.agent(&["open", "--stdout", "password"]);
-    open.env("AWS_WEB_IDENTITY_TOKEN_FILE", world.at("token"))
-        .env("AWS_ROLE_ARN", "arn:aws:iam::111122223333:role/validator")
-        .env("AWS_ROLE_SESSION_NAME", "pod")
-        .env("AWS_ENDPOINT_URL_STS", service);
-    let done = Finished::of(&mut open).unwrap();
-    assert_eq!(
-        (done.code, done.text().as_str()),
-        (0, SECRET),
-        "{}",
-        done.stderr
-    );
+    world.opens(|open| {
+        open.env("AWS_WEB_IDENTITY_TOKEN_FILE", world.at("token"))
+            .env("AWS_ROLE_ARN", "arn:aws:iam::111122223333:role/validator")
+            .env("AWS_ROLE_SESSION_NAME", "pod")
+            .env("AWS_ENDPOINT_URL_STS", &service);
+    });
     let asked = answered.join().unwrap();
     for parameter in [
         "Action=AssumeRoleWithWebIdentity",
@@ -193,8 +163,7 @@ fn a_pods_web_identity_token_gives_credentials_by_the_token_service() {
 
 #[test]
 fn a_profile_with_keys_gives_credentials() {
-    let world = World::new();
-    world.seal();
+    let world = World::sealed();
     let session = world.cloud.session(3600).unwrap();
     let text = |name: &str| session[name].as_str().unwrap();
     let file = format!(
@@ -204,14 +173,8 @@ fn a_profile_with_keys_gives_credentials() {
         text("SessionToken")
     );
     fs::write(world.at("credentials"), file).unwrap();
-    let mut open = world.agent(&["open", "--stdout", "password"]);
-    open.env("AWS_SHARED_CREDENTIALS_FILE", world.at("credentials"))
-        .env("AWS_PROFILE", "validator");
-    let done = Finished::of(&mut open).unwrap();
-    assert_eq!(
-        (done.code, done.text().as_str()),
-        (0, SECRET),
-        "{}",
-        done.stderr
-    );
+    world.opens(|open| {
+        open.env("AWS_SHARED_CREDENTIALS_FILE", world.at("credentials"))
+            .env("AWS_PROFILE", "validator");
+    });
 }

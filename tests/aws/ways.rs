@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use nodeseal_harness::{Agent, Cloud, Swtpm, TpmProcess};
+use nodeseal_harness::{Agent, Cloud, Kms, Swtpm, TpmProcess};
 use serde_json::{Value, json};
 
 use crate::world::{SECRET, World};
@@ -21,18 +21,25 @@ fn failed(data_key: &Value) -> Vec<(&str, &str)> {
     each.collect()
 }
 
-#[test]
-fn a_second_region_opens_when_the_first_denies_or_is_gone_and_the_log_says_so() {
-    let mut world = World::with_enclave(&["--attempt=5", "--deadline=15"]);
+/// Adds a way by a key of the same policy in another region; KMS there, and the key.
+pub fn another_region(world: &World) -> (Kms, String) {
     let second = world.cloud.region("us-east-1").unwrap();
-    let policy = world.cloud.path("key-policy.json");
-    let key = second.create_key(&policy).unwrap();
+    let key = second
+        .create_key(&world.cloud.path("key-policy.json"))
+        .unwrap();
     let more = format!(
         "\"kms.us-east-1.amazonaws.com:443\" = {:?}\n\
          [[way]]\nlabel = \"us\"\nlocks = [{{ kind = \"aws-kms\", key = {key:?}, attested = true }}]\n",
         second.address().unwrap()
     );
     world.agent.configure(&more).unwrap();
+    (second, key)
+}
+
+#[test]
+fn a_second_region_opens_when_the_first_denies_or_is_gone_and_the_log_says_so() {
+    let mut world = World::with_enclave(&["--attempt=5", "--deadline=15"]);
+    let (_second, key) = another_region(&world);
     world.seal();
 
     let opened = |world: &World| {
@@ -87,56 +94,86 @@ fn unattested_policy() -> Value {
     })
 }
 
+/// The agent of a node on a machine with a TPM, whose only way has a lock of the TPM and one of KMS.
+pub struct TpmAndKms {
+    pub cloud: Cloud,
+    pub key: String,
+    pub swtpm: Swtpm,
+    pub agent: Agent,
+    _tpm: TpmProcess,
+}
+
+impl TpmAndKms {
+    /// The locks are in this order.
+    pub fn start(kinds: [&str; 2]) -> Self {
+        let cloud = Cloud::start().unwrap();
+        let policy = cloud.path("policy.json");
+        fs::write(&policy, unattested_policy().to_string()).unwrap();
+        let key = cloud.kms.create_key(&policy).unwrap();
+        let swtpm = Swtpm::new().unwrap();
+        let settings = format!(
+            "[aws_kms]\nallowed_keys = [{key:?}]\nroots = {:?}",
+            cloud.kms.told("ca").unwrap()
+        );
+        let mut tpm = TpmProcess::configured(&swtpm.tcti(), &settings).unwrap();
+        tpm.enroll().unwrap().success("enroll").unwrap();
+        tpm.serve().unwrap();
+        let directory = cloud.path("node");
+        fs::create_dir(&directory).unwrap();
+        let mut agent = Agent::init(&directory, Cloud::NODE, &tpm.address()).unwrap();
+        let locks = kinds.map(|kind| match kind {
+            "tpm" => "{ kind = \"tpm\" }".to_owned(),
+            _ => format!("{{ kind = {kind:?}, key = {key:?}, attested = false }}"),
+        });
+        let both = locks.join(", ");
+        agent.replace("{ kind = \"tpm\" }", &both).unwrap();
+        agent
+            .configure(&cloud.egress(&[&cloud.kms]).unwrap())
+            .unwrap();
+        agent.set_environment(cloud.instance.clone());
+        Self {
+            cloud,
+            key,
+            swtpm,
+            agent,
+            _tpm: tpm,
+        }
+    }
+
+    /// Seals the password.
+    pub fn seal(&self) {
+        let file = self.agent.directory().join("password");
+        fs::write(&file, SECRET).unwrap();
+        let sealed = self.agent.run(["seal".as_ref(), file.as_os_str()]).unwrap();
+        sealed.success("seal").unwrap();
+    }
+
+    /// Exit status of opening the password, and the code of the refusal.
+    pub fn opened(&self) -> (i32, Value) {
+        let (status, report) = self.agent.json(["open", "--check", "password"]).unwrap();
+        (status, report["error"]["code"].clone())
+    }
+}
+
 #[test]
 fn a_way_of_tpm_and_kms_opens_only_if_both_do() {
-    let cloud = Cloud::start().unwrap();
-    let policy = cloud.path("policy.json");
-    fs::write(&policy, unattested_policy().to_string()).unwrap();
-    let key = cloud.kms.create_key(&policy).unwrap();
-    let swtpm = Swtpm::new().unwrap();
-    let settings = format!(
-        "[aws_kms]\nallowed_keys = [{key:?}]\nroots = {:?}",
-        cloud.kms.told("ca").unwrap()
-    );
-    let mut tpm = TpmProcess::configured(&swtpm.tcti(), &settings).unwrap();
-    tpm.enroll().unwrap().success("enroll").unwrap();
-    tpm.serve().unwrap();
-    let directory = cloud.path("node");
-    fs::create_dir(&directory).unwrap();
-    let mut agent = Agent::init(&directory, Cloud::NODE, &tpm.address()).unwrap();
-    let both =
-        format!("{{ kind = \"tpm\" }}, {{ kind = \"aws-kms\", key = {key:?}, attested = false }}");
-    agent.replace("{ kind = \"tpm\" }", &both).unwrap();
-    agent
-        .configure(&cloud.egress(&[&cloud.kms]).unwrap())
-        .unwrap();
-    agent.set_environment(cloud.instance.clone());
-
-    let file = directory.join("password");
-    fs::write(&file, SECRET).unwrap();
-    agent
-        .run(["seal".as_ref(), file.as_os_str()])
-        .unwrap()
-        .success("seal")
-        .unwrap();
-    let opened = agent.run(["open", "--stdout", "password"]).unwrap();
+    let world = TpmAndKms::start(["tpm", "aws-kms"]);
+    world.seal();
+    let opened = world.agent.run(["open", "--stdout", "password"]).unwrap();
     assert_eq!(opened.success("open").unwrap().text(), SECRET);
-    let log = fs::read_to_string(directory.join("audit.jsonl")).unwrap();
+    let log = fs::read_to_string(world.agent.directory().join("audit.jsonl")).unwrap();
     let last: Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
     assert_eq!(last["data-keys"][0]["locks"], json!(["tpm", "aws-kms"]));
 
-    let refused = || {
-        let (status, report) = agent.json(["open", "--check", "password"]).unwrap();
-        (status, report["error"]["code"].as_str().unwrap().to_owned())
-    };
+    let kms = &world.cloud.kms;
     // The owner of the KMS key says no, whatever the TPM says.
-    cloud.kms.administrate(&["disable", &key]).unwrap();
-    assert_eq!(refused(), (3, "kms-key-disabled".to_owned()));
-    cloud.kms.administrate(&["enable", &key]).unwrap();
+    kms.administrate(&["disable", &world.key]).unwrap();
+    assert_eq!(world.opened(), (3, "kms-key-disabled".into()));
+    kms.administrate(&["enable", &world.key]).unwrap();
     // The TPM says no, and KMS is not even asked.
-    let asked = || cloud.kms.trail().unwrap().len();
+    let asked = || kms.trail().unwrap().len();
     let before = asked();
-    swtpm.extend_pcr(11).unwrap();
-    assert_eq!(refused(), (3, "tpm-pcr-mismatch".to_owned()));
+    world.swtpm.extend_pcr(11).unwrap();
+    assert_eq!(world.opened(), (3, "tpm-pcr-mismatch".into()));
     assert_eq!(asked(), before);
 }

@@ -25,6 +25,13 @@ impl World {
         Self::with_enclave(&["--deadline=60", "--attempt=30"])
     }
 
+    /// With the password sealed.
+    pub fn sealed() -> Self {
+        let world = Self::new();
+        world.seal();
+        world
+    }
+
     /// The enclave has these arguments besides its own.
     pub fn with_enclave(more: &[&str]) -> Self {
         let cloud = Cloud::start().unwrap();
@@ -87,6 +94,15 @@ impl World {
         self.as_node(&["seal", "password"]).success("seal").unwrap();
     }
 
+    /// Opens the password with the credentials that `give` gives the command; it must succeed.
+    pub fn opens(&self, give: impl FnOnce(&mut Command)) {
+        let mut open = self.agent(&["open", "--stdout", "password"]);
+        give(&mut open);
+        let done = Finished::of(&mut open).unwrap();
+        let found = (done.code, done.text());
+        assert_eq!(found, (0, SECRET.to_owned()), "{}", done.stderr);
+    }
+
     /// A credential process that prints the first of `answers`, then the next, the last for ever after, each time
     /// leaving a line in the file `asked`.
     pub fn credential_process(&self, command: &mut Command, answers: &[&Value]) {
@@ -122,8 +138,13 @@ impl World {
     }
 }
 
-/// A credential that does not say when it ends, so that nobody can know before KMS does.
-pub fn timeless(mut credential: Value) -> Value {
-    credential.as_object_mut().unwrap().remove("Expiration");
-    credential
+/// A credential of the instance that has expired and one that has not, neither of which says so: nobody can know before
+/// KMS does.
+pub fn expired_and_not(world: &World) -> (Value, Value) {
+    let timeless = |seconds| {
+        let mut credential = world.cloud.session(seconds).unwrap();
+        credential.as_object_mut().unwrap().remove("Expiration");
+        credential
+    };
+    (timeless(0), timeless(3600))
 }

@@ -1,74 +1,20 @@
 //! A trusted side in the test's own process, whose locks lie open: for tests of the agent, where no TPM matters.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../../enclave/core/tests/support/open_locks.rs"]
+mod open_locks;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 
-use nodeseal_core::crypto::random_key;
 use nodeseal_core::keyring::Keyring;
-use nodeseal_core::lock::{BoxFuture, KeyService, LockContext, NewLock, OpenedLock};
 use nodeseal_core::service::{About, Limits, TrustedSide};
-use nodeseal_memory::Secret;
-use nodeseal_wire::lock::{Lock, LockSpec, PcrBank, TpmLock};
-use nodeseal_wire::message::Refusal;
+use open_locks::OpenLocks;
 use tempfile::TempDir;
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;
-
-/// Locks whose secret lies in the lock; counts how often one was opened.
-#[derive(Default)]
-struct OpenLocks(AtomicU32);
-
-impl KeyService for OpenLocks {
-    fn makes(&self, _: &LockSpec) -> bool {
-        true
-    }
-
-    fn opens(&self, _: &Lock) -> bool {
-        true
-    }
-
-    fn new_secret<'a>(
-        &'a self,
-        _: &'a LockSpec,
-        _: LockContext<'a>,
-    ) -> BoxFuture<'a, Result<NewLock, Refusal>> {
-        Box::pin(async {
-            let secret = random_key().unwrap();
-            Ok(NewLock {
-                lock: Lock::Tpm(TpmLock {
-                    srk_name: [7; 34],
-                    bank: PcrBank::Sha256,
-                    pcrs: vec![7, 11],
-                    signer: None,
-                    public: vec![0; 80],
-                    private: secret.expose().to_vec(),
-                }),
-                secret,
-                facts: Vec::new(),
-            })
-        })
-    }
-
-    fn open_secret<'a>(
-        &'a self,
-        lock: &'a Lock,
-        _: LockContext<'a>,
-    ) -> BoxFuture<'a, Result<OpenedLock, Refusal>> {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Box::pin(async move {
-            let Lock::Tpm(lock) = lock else {
-                panic!("only such locks are made");
-            };
-            Ok(OpenedLock {
-                secret: Secret::copy_of(&lock.private).unwrap(),
-                facts: Vec::new(),
-            })
-        })
-    }
-}
 
 /// A node's directory, and a trusted side for it.
 pub struct Bench {
@@ -125,7 +71,7 @@ impl Bench {
 
     /// How often a lock was opened.
     pub fn locks_opened(&self) -> u32 {
-        self.locks.0.load(Ordering::Relaxed)
+        self.locks.asked.load(Ordering::Relaxed)
     }
 
     /// A path in the node's directory.

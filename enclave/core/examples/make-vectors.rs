@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use nodeseal_attestation::hex::encode as hex;
 use nodeseal_core::crypto::random_key;
 use nodeseal_core::keyring::Keyring;
 use nodeseal_core::keys;
@@ -81,10 +82,6 @@ impl KeyService for Remembering {
     ) -> BoxFuture<'a, Result<OpenedLock, Refusal>> {
         Box::pin(async { Err(refuse(Class::Misuse, "example", "only makes locks")) })
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn kms(region: &str, attested: bool) -> LockSpec {

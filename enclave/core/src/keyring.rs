@@ -65,7 +65,14 @@ impl Keyring {
         let mut made = Vec::with_capacity(ways.len());
         let mut reports = Vec::with_capacity(ways.len());
         for spec in ways {
-            let (way, facts) = self.make_way(&data_key, spec, context).await?;
+            let mut facts = Vec::new();
+            let way = self.make_way(&data_key, spec, context, &mut facts).await;
+            let way = way.map_err(|refusal| {
+                let before = reports
+                    .iter()
+                    .flat_map(|report: &DataKeyReport| &report.facts);
+                with_requests(refusal, before.chain(&facts))
+            })?;
             reports.push(DataKeyReport {
                 id: data_key.id,
                 way: way.label.clone(),
@@ -86,7 +93,8 @@ impl Keyring {
         data_key: &DataKey,
         spec: &WaySpec,
         context: LockContext<'_>,
-    ) -> Result<(Way, Vec<Fact>), Refusal> {
+        facts: &mut Vec<Fact>,
+    ) -> Result<Way, Refusal> {
         let malformed = |error: nodeseal_wire::cbor::DecodeError| {
             refuse(Class::Misuse, "bad-way", error.to_string())
         };
@@ -98,7 +106,7 @@ impl Keyring {
             );
             return Err(refuse(Class::Misuse, "bad-way", message));
         }
-        let (mut locks, mut secrets, mut facts) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut locks, mut secrets) = (Vec::new(), Vec::new());
         for lock_spec in &spec.locks {
             let made = self
                 .service_making(lock_spec)?
@@ -111,12 +119,11 @@ impl Keyring {
         check_locks(&locks).map_err(malformed)?;
         let wrapped_data_key =
             wrap(data_key, &spec.label, context.node, &locks, &secrets).map_err(crypto_failed)?;
-        let way = Way {
+        Ok(Way {
             label: spec.label.clone(),
             locks,
             wrapped_data_key,
-        };
-        Ok((way, facts))
+        })
     }
 
     /// Opens a data key by the first of these ways that opens.
@@ -137,8 +144,9 @@ impl Keyring {
         };
         let mut failed = Vec::new();
         for way in ways {
-            match self.open_way(way, context).await {
-                Ok((key, facts)) => {
+            let mut facts = Vec::new();
+            match self.open_way(way, context, &mut facts).await {
+                Ok(key) => {
                     let report = DataKeyReport {
                         id: *id,
                         way: way.label.clone(),
@@ -147,7 +155,9 @@ impl Keyring {
                     };
                     return Ok((DataKey { id: *id, key }, report));
                 }
-                Err(refusal) => failed.push((way.label.clone(), refusal)),
+                Err(refusal) => {
+                    failed.push((way.label.clone(), with_requests(refusal, &facts)));
+                }
             }
         }
         Err(no_way_opened(failed))
@@ -157,8 +167,9 @@ impl Keyring {
         &self,
         way: &Way,
         context: LockContext<'_>,
-    ) -> Result<(Secret, Vec<Fact>), Refusal> {
-        let (mut secrets, mut facts) = (Vec::new(), Vec::new());
+        facts: &mut Vec<Fact>,
+    ) -> Result<Secret, Refusal> {
+        let mut secrets = Vec::new();
         for lock in &way.locks {
             let opened = self
                 .service_opening(lock)?
@@ -168,7 +179,7 @@ impl Keyring {
             facts.extend(opened.facts);
         }
         match unwrap(way, context.node, context.data_key_id, &secrets) {
-            Ok(key) => Ok((key, facts)),
+            Ok(key) => Ok(key),
             Err(CryptoError::Authentication) => Err(refuse(
                 Class::Damaged,
                 "data-key-authentication",
@@ -195,6 +206,23 @@ impl Keyring {
             .map(Arc::as_ref)
             .ok_or_else(|| unknown_lock(lock.kind()))
     }
+}
+
+/// Names in a refusal the requests that services had answered before it: they have them on record, so the audit log
+/// must have them as well (docs/audit.md, "Beside CloudTrail").
+fn with_requests<'f>(mut refusal: Refusal, facts: impl IntoIterator<Item = &'f Fact>) -> Refusal {
+    let facts = facts.into_iter();
+    let ids = facts.filter(|fact| fact.name.ends_with("request-id") && fact.value != "none");
+    for (number, fact) in ids.enumerate() {
+        let joint = if number == 0 {
+            "; answered before it: "
+        } else {
+            ", "
+        };
+        let name = fact.name.replace('-', " ");
+        refusal.message = format!("{}{joint}{name} {}", refusal.message, fact.value);
+    }
+    refusal
 }
 
 fn unknown_lock(kind: &str) -> Refusal {

@@ -116,9 +116,7 @@ mod tests {
     use super::*;
 
     fn hex(text: &str) -> Vec<u8> {
-        (0..text.len() / 2)
-            .map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).unwrap())
-            .collect()
+        nodeseal_attestation::hex::decode(text).unwrap()
     }
 
     fn one() -> [u8; 32] {

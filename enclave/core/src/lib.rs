@@ -10,6 +10,7 @@
 //! - [`seal`]: blobs made and opened under a data key.
 //! - [`keyring`]: data keys made and opened through ways and locks.
 //! - [`service`]: requests of one connection answered.
+//! - [`settings`]: configuration files of trusted sides.
 
 pub mod aws;
 pub mod crypto;
@@ -20,4 +21,9 @@ pub mod lock;
 pub mod refusal;
 pub mod seal;
 pub mod service;
+pub mod settings;
 pub mod tunnel;
+
+// What unit tests share with integration tests calls this crate by its name.
+#[cfg(test)]
+extern crate self as nodeseal_core;

@@ -1,82 +1,24 @@
 //! The request handler as a client sees it, over an in-memory stream.
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
+#[path = "support/open_locks.rs"]
+mod open_locks;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use nodeseal_core::crypto::random_key;
 use nodeseal_core::evidence::{AttestError, AttestationRequest, Attester};
 use nodeseal_core::keyring::Keyring;
-use nodeseal_core::lock::{BoxFuture, KeyService, LockContext, NewLock, OpenedLock};
+use nodeseal_core::lock::BoxFuture;
 use nodeseal_core::service::{About, ConnectionError, Limits, TrustedSide};
-use nodeseal_memory::Secret;
 use nodeseal_wire::blob::Blob;
 use nodeseal_wire::frame::{read_frame, write_frame};
 use nodeseal_wire::header::{KeyType, Release};
-use nodeseal_wire::lock::{AwsKmsLock, Lock, LockSpec};
+use nodeseal_wire::lock::LockSpec;
 use nodeseal_wire::message::*;
+use open_locks::OpenLocks;
 use tokio::io::{AsyncWriteExt, DuplexStream};
-
-/// Locks whose secret lies in the lock; counts how often it is asked.
-#[derive(Default)]
-struct Open {
-    asked: AtomicU32,
-    /// Nobody is answered until so many are asking.
-    together: AtomicU32,
-    asking: tokio::sync::Notify,
-}
-
-impl KeyService for Open {
-    fn makes(&self, _: &LockSpec) -> bool {
-        true
-    }
-
-    fn opens(&self, _: &Lock) -> bool {
-        true
-    }
-
-    fn new_secret<'a>(
-        &'a self,
-        _: &'a LockSpec,
-        _: LockContext<'a>,
-    ) -> BoxFuture<'a, Result<NewLock, Refusal>> {
-        Box::pin(async {
-            let secret = random_key().unwrap();
-            Ok(NewLock {
-                lock: Lock::AwsKms(AwsKmsLock {
-                    key: "arn".into(),
-                    attested: true,
-                    ciphertext: secret.expose().to_vec(),
-                }),
-                secret,
-                facts: Vec::new(),
-            })
-        })
-    }
-
-    fn open_secret<'a>(
-        &'a self,
-        lock: &'a Lock,
-        _: LockContext<'a>,
-    ) -> BoxFuture<'a, Result<OpenedLock, Refusal>> {
-        Box::pin(async move {
-            let asked = self.asked.fetch_add(1, Relaxed) + 1;
-            let together = self.asking.notified();
-            match self.together.load(Relaxed) {
-                wanted if asked < wanted => together.await,
-                _ => self.asking.notify_waiters(),
-            }
-            let Lock::AwsKms(lock) = lock else {
-                panic!("only such locks are made");
-            };
-            Ok(OpenedLock {
-                secret: Secret::copy_of(&lock.ciphertext).unwrap(),
-                facts: Vec::new(),
-            })
-        })
-    }
-}
 
 /// Evidence that is the nonce itself.
 struct Echo;
@@ -195,8 +137,8 @@ fn parts(batch: &Batch, payload: &[u8]) -> Vec<Vec<u8>> {
     parts
 }
 
-fn side_with(limits: Limits) -> (Arc<TrustedSide>, Arc<Open>) {
-    let service = Arc::new(Open::default());
+fn side_with(limits: Limits) -> (Arc<TrustedSide>, Arc<OpenLocks>) {
+    let service = Arc::new(OpenLocks::default());
     let about = About {
         provider: "test",
         software: "test 1".into(),
@@ -208,7 +150,7 @@ fn side_with(limits: Limits) -> (Arc<TrustedSide>, Arc<Open>) {
     (side, service)
 }
 
-fn side() -> (Arc<TrustedSide>, Arc<Open>) {
+fn side() -> (Arc<TrustedSide>, Arc<OpenLocks>) {
     side_with(Limits::default())
 }
 

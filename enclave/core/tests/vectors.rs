@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use nodeseal_attestation::hex;
 use nodeseal_core::keyring::Keyring;
 use nodeseal_core::lock::{BoxFuture, KeyService, LockContext, NewLock, OpenedLock};
 use nodeseal_core::refusal::refuse;
@@ -48,12 +49,6 @@ impl KeyService for Known {
     }
 }
 
-fn unhex(text: &str) -> Vec<u8> {
-    (0..text.len() / 2)
-        .map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).unwrap())
-        .collect()
-}
-
 #[test]
 fn every_published_vector_opens_by_each_of_its_ways() {
     let path = concat!(
@@ -69,7 +64,7 @@ fn every_published_vector_opens_by_each_of_its_ways() {
     assert_eq!(vectors.len(), 5);
     for vector in vectors {
         let title = vector["title"].as_str().unwrap();
-        let text = |field: &str| unhex(vector[field].as_str().unwrap());
+        let text = |field: &str| hex::decode(vector[field].as_str().unwrap()).unwrap();
         let blob = text("blob");
         let mut buffer = Secret::copy_of(&blob).unwrap();
         let read =
@@ -84,7 +79,7 @@ fn every_published_vector_opens_by_each_of_its_ways() {
                 .locks
                 .iter()
                 .cloned()
-                .zip(secrets.map(|s| unhex(s.as_str().unwrap())));
+                .zip(secrets.map(|s| hex::decode(s.as_str().unwrap()).unwrap()));
             let keyring = Keyring::new(vec![Arc::new(Known(known.collect()))]);
             let ways = std::slice::from_ref(way);
             let context = Context::default();

@@ -3,12 +3,13 @@
 //! Every field is typed, unknown ones are refused, paths are relative to the file. Nothing else configures the enclave:
 //! not the kernel's command line, not the environment, not the agent.
 
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use nodeseal_core::aws::{AwsKmsConfig, AwsKmsSection};
 use nodeseal_core::service::{Limits, Releases};
+pub use nodeseal_core::settings::ConfigError;
+use nodeseal_core::settings::read_toml;
 use nodeseal_wire::header::Release;
 use serde::Deserialize;
 use tracing::level_filters::LevelFilter;
@@ -23,9 +24,6 @@ pub const LOG_PORT: u32 = 5002;
 pub const PARENT_CID: u32 = 3;
 /// Context id of the host of a virtual machine (vsock(7), `VMADDR_CID_HOST`): the parent in QEMU and Firecracker.
 pub const HOST_CID: u32 = 2;
-
-/// Longest configuration read, in bytes.
-const MAX_FILE: u64 = 64 * 1024;
 
 /// What the enclave is to do.
 #[derive(Debug)]
@@ -44,37 +42,6 @@ pub struct Config {
     pub limits: Limits,
     /// AWS KMS: its keys, endpoints and trust anchors.
     pub aws_kms: AwsKmsConfig,
-}
-
-/// The configuration cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read {path}: {source}", path = path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// The file is not TOML of the expected fields.
-    #[error("{path}: {source}", path = path.display())]
-    Syntax {
-        /// The file.
-        path: PathBuf,
-        /// Where and what.
-        source: Box<toml::de::Error>,
-    },
-    /// A field has a value that cannot be.
-    #[error("{path}: {field}: {problem}", path = path.display())]
-    Field {
-        /// The file.
-        path: PathBuf,
-        /// The field.
-        field: &'static str,
-        /// What is wrong with it.
-        problem: String,
-    },
 }
 
 #[derive(Deserialize)]
@@ -149,17 +116,7 @@ impl Config {
     /// # Errors
     /// When it, or a file it names, cannot be read or used.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let mut text = String::new();
-        std::fs::File::open(path)
-            .and_then(|file| file.take(MAX_FILE).read_to_string(&mut text))
-            .map_err(|source| ConfigError::Read {
-                path: path.to_owned(),
-                source,
-            })?;
-        let file: File = toml::from_str(&text).map_err(|source| ConfigError::Syntax {
-            path: path.to_owned(),
-            source: Box::new(source),
-        })?;
+        let file: File = read_toml(path)?;
         file.checked(path)
     }
 }

@@ -7,10 +7,11 @@ mod signer;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nodeseal_core::aws::{AwsKmsConfig, AwsKmsSection};
+pub use nodeseal_core::settings::ConfigError;
+use nodeseal_core::settings::{read_text, read_toml};
 use nodeseal_wire::lock::{PcrBank, PolicySigner};
 use serde::Deserialize;
-
-use nodeseal_core::aws::{AwsKmsConfig, AwsKmsSection};
 
 use crate::lock::SealTo;
 use crate::tcti::{Tcti, TctiError};
@@ -22,8 +23,6 @@ pub use azure::AzureSettings;
 
 /// PCRs new blobs are sealed to when the configuration names none; docs/tpm.md says why these.
 const DEFAULT_PCRS: [u8; 3] = [7, 11, 12];
-/// Longest configuration, key or record file read, in bytes.
-const MAX_FILE: u64 = 64 * 1024;
 
 /// What nodeseal-tpm is to do.
 #[derive(Debug)]
@@ -54,45 +53,6 @@ pub struct Config {
     pub tpm_timeout: Duration,
     /// Filter of log lines, as tracing-subscriber has it: "info", "nodeseal_tpm=debug".
     pub log: String,
-}
-
-/// The configuration cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// A file cannot be read.
-    #[error("cannot read {path}: {source}", path = path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// A file is not TOML of the expected fields.
-    #[error("{path}: {source}", path = path.display())]
-    Syntax {
-        /// The file.
-        path: PathBuf,
-        /// Where and what.
-        source: Box<toml::de::Error>,
-    },
-    /// The TCTI string.
-    #[error("{path}: tpm: {source}", path = path.display())]
-    Tcti {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: TctiError,
-    },
-    /// A field has a value that cannot be.
-    #[error("{path}: {field}: {problem}", path = path.display())]
-    Field {
-        /// The file.
-        path: PathBuf,
-        /// The field.
-        field: &'static str,
-        /// What is wrong with it.
-        problem: String,
-    },
 }
 
 #[derive(Deserialize)]
@@ -180,11 +140,7 @@ impl Config {
     /// # Errors
     /// When it, or a file it names, cannot be read or used.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = read_text(path)?;
-        let file: File = toml::from_str(&text).map_err(|source| ConfigError::Syntax {
-            path: path.to_owned(),
-            source: Box::new(source),
-        })?;
+        let file: File = read_toml(path)?;
         file.checked(path)
     }
 }
@@ -197,10 +153,10 @@ impl File {
             problem,
         };
         let beside = path.parent().unwrap_or(Path::new(""));
-        let tcti = self.tpm.parse().map_err(|source| ConfigError::Tcti {
-            path: path.to_owned(),
-            source,
-        })?;
+        let tcti = self
+            .tpm
+            .parse()
+            .map_err(|error: TctiError| wrong("tpm", error.to_string()))?;
         let socket_mode = u32::from_str_radix(&self.socket_mode, 8)
             .ok()
             .filter(|mode| *mode <= 0o777)
@@ -309,21 +265,6 @@ impl Signer {
             public,
             reference: self.reference.as_bytes().to_vec(),
         })
-    }
-}
-
-/// Reads a small text file.
-pub(crate) fn read_text(path: &Path) -> Result<String, ConfigError> {
-    use std::io::Read;
-    let mut text = String::new();
-    let read =
-        std::fs::File::open(path).and_then(|file| file.take(MAX_FILE).read_to_string(&mut text));
-    match read {
-        Ok(_) => Ok(text),
-        Err(source) => Err(ConfigError::Read {
-            path: path.to_owned(),
-            source,
-        }),
     }
 }
 

@@ -5,7 +5,9 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::config::{Account, ConfigError, read_text};
+use nodeseal_core::settings::{ConfigError, read_text};
+
+use crate::config::Account;
 use crate::enrolment::Enrolment;
 
 /// The record cannot be read or written.

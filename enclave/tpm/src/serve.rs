@@ -9,13 +9,12 @@ use nodeseal_azure::{AzureConfigError, AzureRelease, AzureUnwrap, Vaults};
 use nodeseal_core::aws::{AwsKms, AwsKmsConfigError};
 use nodeseal_core::keyring::Keyring;
 use nodeseal_core::lock::KeyService;
-use nodeseal_core::service::{About, Limits, TrustedSide};
+use nodeseal_core::service::{About, Limits, TrustedSide, accept_clients};
 use nodeseal_wire::frame::write_frame;
 use nodeseal_wire::message::{Class, Fact, Refusal, Reply};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::azure::{AzureTpm, MachineFiles};
 use crate::config::Config;
@@ -160,13 +159,11 @@ async fn run(
     let socket = UnixListener::from_std(listener.socket)?;
     tell_systemd(&[sd_notify::NotifyState::Ready]);
     tracing::info!(socket = %config.socket.display(), "ready");
-    let clients = Clients {
-        side: side.clone(),
-        allowed_uids: config.allowed_uids.clone().into(),
-        free: Arc::new(Semaphore::new(config.connections)),
-    };
+    let allowed: Arc<[u32]> = config.allowed_uids.clone().into();
+    let accept = async || Ok(socket.accept().await?.0);
+    let serve = |stream| client(stream, side.clone(), allowed.clone());
     tokio::select! {
-        () = clients.accept(&socket) => {}
+        _ = accept_clients(config.connections, accept, serve) => {}
         _ = term.recv() => {}
         _ = int.recv() => {}
     }
@@ -225,39 +222,7 @@ fn remove(socket: Option<PathBuf>) {
     }
 }
 
-/// What every connection needs.
-struct Clients {
-    side: Arc<TrustedSide>,
-    allowed_uids: Arc<[u32]>,
-    free: Arc<Semaphore>,
-}
-
-impl Clients {
-    /// Accepts clients for ever. Those beyond the limit wait in the socket's queue.
-    async fn accept(&self, socket: &UnixListener) {
-        loop {
-            let Ok(place) = self.free.clone().acquire_owned().await else {
-                return;
-            };
-            match socket.accept().await {
-                Ok((stream, _)) => {
-                    let (side, allowed) = (self.side.clone(), self.allowed_uids.clone());
-                    tokio::spawn(async move {
-                        client(stream, side, &allowed).await;
-                        drop(place);
-                    });
-                }
-                Err(error) => {
-                    // Out of file descriptors, most likely: clients that end will free some.
-                    tracing::warn!(%error, "cannot accept a client");
-                    sleep(Duration::from_millis(100)).await;
-                }
-            }
-        }
-    }
-}
-
-async fn client(mut stream: UnixStream, side: Arc<TrustedSide>, allowed: &[u32]) {
+async fn client(mut stream: UnixStream, side: Arc<TrustedSide>, allowed: Arc<[u32]>) {
     let uid = match stream.peer_cred() {
         Ok(peer) => peer.uid(),
         Err(error) => {

@@ -11,7 +11,7 @@ use nodeseal_sim::interposer::{Action, Interposer, Rule, code};
 use nodeseal_tpm::enrolment::Keep;
 
 const PCRS: [u8; 3] = [7, 11, 12];
-/// The limit: TPM commands to open a lock.
+/// Most TPM commands that opening a lock may take.
 const MAX_COMMANDS: usize = 10;
 
 fn values(swtpm: &Swtpm) -> Vec<Vec<u8>> {

@@ -128,6 +128,77 @@ fn what_the_log_claims_and_the_trail_lacks_is_told_for_the_trails_time_only() {
 }
 
 #[test]
+fn a_request_that_kms_may_not_have_kept_is_known_but_not_missed() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("audit.jsonl");
+    let mut opened = Event::new(Kind::Open, "v1");
+    let fact = |name: &str, value: &str| Fact {
+        name: name.into(),
+        value: value.into(),
+    };
+    let busy = Refusal {
+        class: Class::Unavailable,
+        code: "kms-throttled".into(),
+        message:
+            "ThrottlingException: \"\" (request id late, a) 2 attempts, before it request id first"
+                .into(),
+    };
+    let report = DataKeyReport {
+        id: [7; 16],
+        way: "us".into(),
+        facts: vec![
+            fact("kms-key", KEY),
+            fact("kms-request-id", "known"),
+            fact("kms-earlier-request-id", "throttled"),
+        ],
+        failed: vec![("eu".into(), busy)],
+    };
+    opened.data_key(&report, &["aws-kms"]);
+    record(&AuditSettings { file: file.clone() }, &opened).unwrap();
+    let trail = directory.path().join("trail");
+    let compared = |ids: &[(&str, &str)]| {
+        // Throttled before KMS looked at the key: the record has none.
+        let events = ids.iter().map(|(id, time)| {
+            event(id, time, |event| {
+                if *id != "known" {
+                    event.as_object_mut().unwrap().remove("resources");
+                }
+            })
+        });
+        let lines: String = events.map(|event| format!("{event}\n")).collect();
+        std::fs::write(&trail, lines).unwrap();
+        let found = reconcile(&[&file], std::slice::from_ref(&trail)).unwrap();
+        (found.known, found.unknown.len(), found.missing.len())
+    };
+    let all = [
+        ("known", BEFORE),
+        ("throttled", BEFORE),
+        ("late", BEFORE),
+        ("first", AFTER),
+    ];
+    assert_eq!(compared(&all), (4, 0, 0));
+    assert_eq!(
+        compared(&[("known", BEFORE), ("stranger", AFTER)]),
+        (1, 0, 0)
+    );
+    assert_eq!(
+        compared(&[("late", BEFORE), ("stranger", AFTER)]),
+        (1, 0, 1)
+    );
+}
+
+#[test]
+fn a_file_that_is_no_log_is_not_taken_for_an_empty_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, trail) = (log(&directory), directory.path().join("trail"));
+    std::fs::write(&trail, event("known", BEFORE, |_| ()).to_string()).unwrap();
+    let both: [&Path; 2] = [&file, &trail];
+    let told = reconcile(&both, std::slice::from_ref(&trail)).unwrap_err();
+    let expected = "trail: no line of it is a record of an audit log";
+    assert!(told.to_string().contains(expected), "{told}");
+}
+
+#[test]
 fn every_form_cloudtrail_comes_in_is_read_and_others_are_refused() {
     let directory = tempfile::tempdir().unwrap();
     let file = log(&directory);

@@ -48,7 +48,15 @@ pub(super) struct Answer {
     pub(super) for_recipient: Option<Vec<u8>>,
     pub(super) ciphertext: Option<Vec<u8>>,
     pub(super) request_id: Option<String>,
-    pub(super) attempts: u32,
+}
+
+/// How often KMS was asked until it answered or was given up.
+#[derive(Default)]
+pub(super) struct Attempts {
+    /// All of them.
+    pub(super) count: u32,
+    /// Ids of the requests before the last, as far as KMS told them.
+    pub(super) earlier: Vec<String>,
 }
 
 /// Completes an operation and sends it. Both operations have the same members, but the SDK no type for that.
@@ -66,7 +74,6 @@ macro_rules! answered {
             plaintext: secret($answer.plaintext)?,
             for_recipient: $answer.ciphertext_for_recipient.map(Blob::into_inner),
             ciphertext: $ciphertext.map(Blob::into_inner),
-            attempts: 0,
         })
     }};
 }
@@ -80,41 +87,36 @@ impl Question<'_> {
         }
     }
 
-    /// Asks until there is an answer, a fault that does not pass, no attempt left, or no time left; the number of
-    /// attempts is given with the fault.
+    /// Asks until there is an answer, a fault that does not pass, no attempt left, or no time left.
     pub(super) async fn ask(
         &self,
         config: &AwsKmsConfig,
         tls: &TlsConnector,
         deadline: Instant,
-    ) -> Result<Answer, (Fault, u32)> {
+    ) -> (Result<Answer, Fault>, Attempts) {
         let client = self.client(config, tls);
-        let mut attempt = 1;
+        let mut attempts = Attempts::default();
         loop {
+            attempts.count = attempts.count.saturating_add(1);
             let left = deadline.saturating_duration_since(Instant::now());
             let limit = left.min(config.attempt);
             let fault = match timeout(limit, self.once(&client)).await {
-                Ok(Ok(answer)) => {
-                    return Ok(Answer {
-                        attempts: attempt,
-                        ..answer
-                    });
-                }
+                Ok(Ok(answer)) => return (Ok(answer), attempts),
                 Ok(Err(fault)) => fault,
                 Err(_) => Fault::timeout(&CODES, limit),
             };
-            let pause = full_jitter(attempt, FIRST_PAUSE, LONGEST_PAUSE);
+            let pause = full_jitter(attempts.count, FIRST_PAUSE, LONGEST_PAUSE);
             let late = deadline.saturating_duration_since(Instant::now()) <= pause;
-            if !fault.passing || attempt >= config.attempts || late {
-                return Err((fault, attempt));
+            if !fault.passing || attempts.count >= config.attempts || late {
+                return (Err(fault), attempts);
             }
             tracing::warn!(
                 code = fault.code,
-                attempt,
+                attempt = attempts.count,
                 "KMS did not answer, trying again"
             );
+            attempts.earlier.extend(fault.request_id);
             sleep(pause).await;
-            attempt = attempt.saturating_add(1);
         }
     }
 

@@ -9,6 +9,9 @@ use nodeseal_wire::message::Class;
 use super::cms::CmsError;
 use crate::tunnel::{Codes, Fault, printable};
 
+/// Header of an answer that has the id under which KMS remembers the request.
+const REQUEST_ID: &str = "x-amzn-requestid";
+
 /// Names of what can happen to a connection to KMS.
 pub(super) const CODES: Codes = Codes {
     unreachable: "kms-unreachable",
@@ -35,7 +38,12 @@ impl Fault {
             }
             SdkError::ServiceError(failure) => {
                 let (error, raw) = (failure.err(), failure.raw());
-                Self::of_service(error.code(), error.message().unwrap_or_default(), raw)
+                let fault =
+                    Self::of_service(error.code(), error.message().unwrap_or_default(), raw);
+                Self {
+                    request_id: raw.headers().get(REQUEST_ID).map(clean),
+                    ..fault
+                }
             }
             // Not JSON, or not the JSON of this operation.
             SdkError::ResponseError(failure) => match failure.raw().status().as_u16() {
@@ -44,7 +52,7 @@ impl Fault {
                     "kms-answer-malformed",
                     format!(
                         "HTTP {status} with an answer that cannot be read: {}",
-                        chain(error)
+                        said(&chain(error), failure.raw())
                     ),
                 ),
             },
@@ -141,14 +149,19 @@ impl From<CmsError> for Fault {
     }
 }
 
+/// A request id, as far as it may be shown.
+fn clean(id: &str) -> String {
+    printable(id.as_bytes(), 80)
+}
+
 /// What KMS said, when by its clock, and the id under which it remembers.
 fn said(message: &str, raw: &HttpResponse) -> String {
-    let header = |name| raw.headers().get(name).unwrap_or("none").as_bytes();
+    let header = |name| raw.headers().get(name).unwrap_or("none");
     format!(
         "{:?} (request id {}, {})",
         printable(message.as_bytes(), 1000),
-        printable(header("x-amzn-requestid"), 80),
-        printable(header("date"), 40)
+        clean(header(REQUEST_ID)),
+        printable(header("date").as_bytes(), 40)
     )
 }
 

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::arn::KeyArn;
-use super::client::{Answer, Question};
+use super::client::{Answer, Attempts, Question};
 use super::cms::Envelope;
 use super::config::{AwsKmsConfig, AwsKmsConfigError};
 use super::presented::Presented;
@@ -121,13 +121,17 @@ impl AwsKms {
             document: evidence.as_ref().map(|e| e.document.as_slice()),
             ciphertext,
         };
-        let refusal = |fault: Fault, attempts: u32, request_id: Option<&str>| {
+        let (answer, attempts) = question.ask(&self.config, &self.tls, deadline).await;
+        let refusal = |fault: Fault, request_id: Option<&str>| {
             let mut more = String::new();
             if let Some(id) = request_id {
                 more = format!(" (request id {id})");
             }
-            if attempts > 1 {
-                more = format!("{more}; {attempts} attempts");
+            if attempts.count > 1 {
+                more = format!("{more}; {} attempts", attempts.count);
+            }
+            for id in &attempts.earlier {
+                more = format!("{more}, before it request id {id}");
             }
             if matches!(fault.code, "kms-access-denied" | "kms-validation") {
                 let presented = evidence.as_ref().and_then(|e| e.presented.as_ref());
@@ -135,18 +139,15 @@ impl AwsKms {
             }
             fault.refusal(question.operation(), key.as_str(), &more)
         };
-        let answer = question
-            .ask(&self.config, &self.tls, deadline)
-            .await
-            .map_err(|(fault, attempts)| refusal(fault, attempts, None))?;
-        let (attempts, request_id) = (answer.attempts, answer.request_id.clone());
-        let mut facts = facts_of(&key, &answer);
+        let answer = answer.map_err(|fault| refusal(fault, None))?;
+        let request_id = answer.request_id.clone();
+        let mut facts = facts_of(&key, &answer, &attempts);
         if let Some(evidence) = &evidence {
             facts.extend(evidence.facts());
         }
         let recipient = evidence.as_ref().map(|e| e.recipient.as_ref());
         let (secret, ciphertext) = check(answer, &question, recipient)
-            .map_err(|fault| refusal(fault, attempts, request_id.as_deref()))?;
+            .map_err(|fault| refusal(fault, request_id.as_deref()))?;
         Ok(Given {
             secret,
             ciphertext,
@@ -278,16 +279,19 @@ fn encryption_context(context: LockContext<'_>) -> HashMap<String, String> {
     .into()
 }
 
-fn facts_of(key: &KeyArn, answer: &Answer) -> Vec<Fact> {
-    vec![
+fn facts_of(key: &KeyArn, answer: &Answer, attempts: &Attempts) -> Vec<Fact> {
+    let mut facts = vec![
         fact("kms-key", key.as_str()),
         fact("kms-region", key.region()),
         fact(
             "kms-request-id",
             answer.request_id.as_deref().unwrap_or("none"),
         ),
-        fact("kms-attempts", answer.attempts.to_string()),
-    ]
+        fact("kms-attempts", attempts.count.to_string()),
+    ];
+    let earlier = attempts.earlier.iter();
+    facts.extend(earlier.map(|id| fact("kms-earlier-request-id", id)));
+    facts
 }
 
 fn fact(name: &str, value: impl Into<String>) -> Fact {

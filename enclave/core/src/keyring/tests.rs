@@ -1,69 +1,9 @@
 #![allow(clippy::unwrap_used)]
+#[path = "../../tests/support/open_locks.rs"]
+mod open_locks;
+
 use super::*;
-use crate::lock::{BoxFuture, NewLock, OpenedLock};
-use nodeseal_wire::lock::AwsKmsLock;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-
-/// Locks whose secret lies in the clear in the lock itself: enough to see what the keyring makes of locks.
-#[derive(Default)]
-struct Open {
-    asked: AtomicU32,
-}
-
-impl KeyService for Open {
-    fn makes(&self, spec: &LockSpec) -> bool {
-        matches!(spec, LockSpec::AwsKms { .. })
-    }
-
-    fn opens(&self, lock: &Lock) -> bool {
-        matches!(lock, Lock::AwsKms(_))
-    }
-
-    fn new_secret<'a>(
-        &'a self,
-        spec: &'a LockSpec,
-        _: LockContext<'a>,
-    ) -> BoxFuture<'a, Result<NewLock, Refusal>> {
-        Box::pin(async move {
-            let LockSpec::AwsKms { key, attested } = spec else {
-                return Err(unknown_lock("tpm"));
-            };
-            let secret = random_key().map_err(crypto_failed)?;
-            Ok(NewLock {
-                lock: Lock::AwsKms(AwsKmsLock {
-                    key: key.clone(),
-                    attested: *attested,
-                    ciphertext: secret.expose().to_vec(),
-                }),
-                secret,
-                facts: Vec::new(),
-            })
-        })
-    }
-
-    fn open_secret<'a>(
-        &'a self,
-        lock: &'a Lock,
-        _: LockContext<'a>,
-    ) -> BoxFuture<'a, Result<OpenedLock, Refusal>> {
-        Box::pin(async move {
-            self.asked.fetch_add(1, Relaxed);
-            match lock {
-                Lock::AwsKms(kms) if kms.key.contains("down") => {
-                    Err(refuse(Class::Unavailable, "down", "region is down"))
-                }
-                Lock::AwsKms(kms) if kms.key.contains("revoked") => {
-                    Err(refuse(Class::Denied, "revoked", "key is disabled"))
-                }
-                Lock::AwsKms(kms) => Ok(OpenedLock {
-                    secret: Secret::copy_of(&kms.ciphertext).unwrap(),
-                    facts: Vec::new(),
-                }),
-                other => Err(unknown_lock(other.kind())),
-            }
-        })
-    }
-}
+use open_locks::OpenLocks;
 
 fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
@@ -83,11 +23,10 @@ fn way(label: &str, keys: &[&str]) -> WaySpec {
     }
 }
 
-fn made(ways: &[WaySpec]) -> (Keyring, Arc<Open>, NewDataKey) {
-    let service = Arc::new(Open::default());
-    let keyring = Keyring::new(vec![service.clone()]);
+fn made(ways: &[WaySpec]) -> (Keyring, NewDataKey) {
+    let keyring = Keyring::new(vec![Arc::new(OpenLocks::default())]);
     let made = run(keyring.make("n", ways, &Context::default())).unwrap();
-    (keyring, service, made)
+    (keyring, made)
 }
 
 fn open(
@@ -101,7 +40,7 @@ fn open(
 
 #[test]
 fn a_data_key_opens_by_any_one_way_with_all_its_locks() {
-    let (keyring, _, new) = made(&[way("one", &["a"]), way("both", &["b", "c"])]);
+    let (keyring, new) = made(&[way("one", &["a"]), way("both", &["b", "c"])]);
     for single in &new.ways {
         let (key, report) = open(
             &keyring,
@@ -117,7 +56,7 @@ fn a_data_key_opens_by_any_one_way_with_all_its_locks() {
 
 #[test]
 fn the_second_way_opens_when_the_first_is_down_and_the_report_says_so() {
-    let (keyring, _, new) = made(&[way("eu", &["down"]), way("us", &["a"])]);
+    let (keyring, new) = made(&[way("eu", &["down"]), way("us", &["a"])]);
     let (_, report) = open(&keyring, "n", &new.data_key.id, &new.ways).unwrap();
     assert_eq!(report.way, "us");
     assert_eq!(report.failed.len(), 1);
@@ -127,7 +66,7 @@ fn the_second_way_opens_when_the_first_is_down_and_the_report_says_so() {
 
 #[test]
 fn when_no_way_opens_each_is_named_and_an_outage_leaves_hope() {
-    let (keyring, _, new) = made(&[way("eu", &["revoked"]), way("us", &["down"])]);
+    let (keyring, new) = made(&[way("eu", &["revoked"]), way("us", &["down"])]);
     let refusal = open(&keyring, "n", &new.data_key.id, &new.ways)
         .err()
         .unwrap();
@@ -150,7 +89,7 @@ fn when_no_way_opens_each_is_named_and_an_outage_leaves_hope() {
 
 #[test]
 fn a_way_moved_to_another_node_data_key_label_or_lock_order_does_not_open() {
-    let (keyring, _, new) = made(&[way("both", &["b", "c"])]);
+    let (keyring, new) = made(&[way("both", &["b", "c"])]);
     let id = &new.data_key.id;
     let refused =
         |node: &str, id: &[u8; 16], way: Way| open(&keyring, node, id, &[way]).err().unwrap().code;
@@ -181,16 +120,48 @@ fn a_way_moved_to_another_node_data_key_label_or_lock_order_does_not_open() {
 
 #[test]
 fn a_way_without_locks_or_with_a_lock_nobody_serves_is_not_made() {
-    let keyring = Keyring::new(vec![Arc::new(Open::default())]);
+    let keyring = Keyring::new(vec![Arc::new(OpenLocks::default())]);
     let refused = |ways: &[WaySpec]| {
         let made = run(keyring.make("n", ways, &Context::default()));
         made.err().unwrap().code
     };
     assert_eq!(refused(&[]), "no-way");
     assert_eq!(refused(&[way("none", &[])]), "bad-way");
-    let tpm = WaySpec {
-        label: "tpm".into(),
-        locks: vec![LockSpec::Tpm],
+    let vault = WaySpec {
+        label: "vault".into(),
+        locks: vec![LockSpec::AzureUnwrap { key: "k".into() }],
     };
-    assert_eq!(refused(&[tpm]), "lock-not-served");
+    assert_eq!(refused(&[vault]), "lock-not-served");
+}
+
+#[test]
+fn a_way_that_fails_after_a_service_had_answered_names_that_request() {
+    // The service answers the first lock as its first question.
+    let (keyring, new) = made(&[way("eu", &["a", "revoked"]), way("us", &["b"])]);
+    let (_, report) = open(&keyring, "n", &new.data_key.id, &new.ways).unwrap();
+    let (label, refusal) = &report.failed[0];
+    assert_eq!((label.as_str(), refusal.code.as_str()), ("eu", "revoked"));
+    let expected = "key is disabled; answered before it: kms request id 1";
+    assert_eq!(refusal.message, expected);
+
+    let mut forged = new.ways[1].clone();
+    forged.wrapped_data_key[0] ^= 1;
+    let refusal = open(&keyring, "n", &new.data_key.id, &[forged])
+        .err()
+        .unwrap();
+    let expected = "was changed; answered before it: kms request id 4";
+    assert!(refusal.message.ends_with(expected), "{}", refusal.message);
+}
+
+#[test]
+fn a_data_key_that_is_not_made_names_what_services_had_answered_for_it() {
+    let keyring = Keyring::new(vec![Arc::new(OpenLocks::default())]);
+    let ways = [way("eu", &["a"]), way("us", &["b", "new"])];
+    let refusal = run(keyring.make("n", &ways, &Context::default()))
+        .err()
+        .unwrap();
+    assert_eq!(
+        refusal.message,
+        "no new data keys; answered before it: kms request id made, kms request id made"
+    );
 }

@@ -21,6 +21,8 @@ pub struct Fault {
     pub passing: bool,
     /// How long the service asks to be left alone (RFC 9110 §10.2.3, Retry-After).
     pub retry_after: Option<Duration>,
+    /// Under which the service remembers the request, where it said so.
+    pub request_id: Option<String>,
 }
 
 /// Names of faults of one service's connections.
@@ -48,6 +50,7 @@ impl Fault {
             text: text.into(),
             passing: false,
             retry_after: None,
+            request_id: None,
         }
     }
 

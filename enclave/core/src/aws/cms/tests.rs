@@ -163,11 +163,7 @@ fn fixture(name: &str) -> Option<Vec<u8>> {
 }
 
 fn unhex(value: &serde_json::Value) -> Vec<u8> {
-    let text = value.as_str().unwrap();
-    (0..text.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
-        .collect()
+    nodeseal_attestation::hex::decode(value.as_str().unwrap()).unwrap()
 }
 
 #[test]

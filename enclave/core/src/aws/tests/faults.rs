@@ -135,6 +135,9 @@ async fn each_error_of_kms_has_its_name_and_only_passing_ones_are_tried_again() 
             "kms:Decrypt with {KEY}: {error_code}: {message:?} (request id request-{attempts}, Mon, 23 Nov 2026 12:00:00 GMT)"
         );
         assert!(refused.message.starts_with(&text), "{}", refused.message);
+        let earlier =
+            "; 3 attempts, before it request id request-1, before it request id request-2";
+        assert_eq!(refused.message.ends_with(earlier), attempts == 3);
     }
 }
 
@@ -150,6 +153,9 @@ async fn a_passing_fault_passes() {
     let (secret, facts) = open(&service, false, &request).await.unwrap();
     assert_eq!(secret, SECRET);
     assert_eq!(fact(&facts, "kms-attempts"), "3");
+    // The second never came to an answer.
+    assert_eq!(fact(&facts, "kms-earlier-request-id"), "request-1");
+    assert_eq!(fact(&facts, "kms-request-id"), "request-3");
 }
 
 #[tokio::test]

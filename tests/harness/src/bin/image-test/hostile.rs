@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use nodeseal_harness::clique::unhex;
 use nodeseal_harness::{
     Cloud, Context, EnclaveMachine, Error, Finished, Result, Simulator, Table, checkout, python,
 };
@@ -274,13 +275,4 @@ fn refusal(answer: &Value, code: &str) -> Result<((), String)> {
         Some(found) if found == code => Ok(((), format!("refused: {code}"))),
         _ => Err(Error::new(format!("expected {code}, found {answer}"))),
     }
-}
-
-fn unhex(text: &str) -> Result<Vec<u8>> {
-    let digits = |at| {
-        text.get(at..at + 2)
-            .and_then(|two| u8::from_str_radix(two, 16).ok())
-    };
-    let bytes: Option<Vec<u8>> = (0..text.len()).step_by(2).map(digits).collect();
-    bytes.ok_or_else(|| Error::new(format!("no hexadecimal: {text:?}")))
 }
