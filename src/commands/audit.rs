@@ -189,7 +189,7 @@ impl From<ReconcileError> for Failure {
         match error {
             ReconcileError::Log(error) => error.into(),
             ReconcileError::NoLog { .. } => {
-                Self::new(Class::Misuse, "audit-log", error.to_string())
+                Self::new(Class::Misuse, "unreadable", error.to_string())
             }
             ReconcileError::Trail { .. } => {
                 Self::new(Class::Misuse, "cloudtrail-file", error.to_string())
