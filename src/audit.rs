@@ -15,7 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use nodeseal_attestation::time::Timestamp;
 use serde::Deserialize;
 
-pub use log::{AuditError, head_path, read_head};
+pub use log::{AuditError, head_path, read_settled_head};
 pub use reconcile::{ReconcileError, reconcile};
 pub use record::Kind;
 pub use report::{Report, report};

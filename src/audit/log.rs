@@ -19,6 +19,8 @@ const LOCK_DEADLINE: Duration = Duration::from_secs(10);
 const LOCK_PAUSE: Duration = Duration::from_millis(2);
 /// First step back from the end of the log in search of its last record; doubled until that is found.
 const FIRST_STEP: u64 = 16 << 10;
+/// Room for that, so that it is read at once.
+const READ_ROOM: usize = (16 << 10) + 1;
 
 /// The audit log cannot be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +86,7 @@ pub fn head_path(log: &Path) -> PathBuf {
 ///
 /// # Errors
 /// When it cannot be read or says something else.
-pub fn read_head(path: &Path) -> Result<Option<Head>, AuditError> {
+pub(super) fn read_head(path: &Path) -> Result<Option<Head>, AuditError> {
     let text = match fs::read_to_string(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         outcome => outcome.map_err(failed("read", path))?,
@@ -98,6 +100,17 @@ pub fn read_head(path: &Path) -> Result<Option<Head>, AuditError> {
             path: path.to_owned(),
             problem: error.to_string(),
         })
+}
+
+/// [`read_head`], while nobody appends to `log`.
+///
+/// # Errors
+/// Those of [`read_head`], or that the log cannot be locked.
+pub fn read_settled_head(path: &Path, log: &Path) -> Result<Option<Head>, AuditError> {
+    let file = File::open(log).map_err(failed("read", log))?;
+    let deadline = Instant::now() + LOCK_DEADLINE;
+    lock(&file, log, FlockOperation::NonBlockingLockShared, deadline)?;
+    read_head(path)
 }
 
 /// Appends one record and returns when it is on disk.
@@ -129,7 +142,7 @@ pub fn append(path: &Path, event: &Event, now: SystemTime) -> Result<(), AuditEr
     file.write_all(text.as_bytes())
         .map_err(failed("write", path))?;
     file.sync_data().map_err(failed("write to disk", path))?;
-    replace_head(&head_file, &last)
+    write_head(&head_file, &last)
 }
 
 /// Appends the record of `event` after `last` to `text`.
@@ -187,16 +200,34 @@ fn open_locked(path: &Path) -> Result<File, AuditError> {
             .mode(0o600)
             .open(path)
             .map_err(failed("open", path))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) if is_still(&file, path) => return Ok(file),
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
-            Err(errno) => return Err(failed("lock", path)(errno.into())),
+        lock(
+            &file,
+            path,
+            FlockOperation::NonBlockingLockExclusive,
+            deadline,
+        )?;
+        if is_still(&file, path) {
+            return Ok(file);
         }
-        if Instant::now() > deadline {
-            return Err(AuditError::Locked {
-                path: path.to_owned(),
-            });
+    }
+}
+
+fn lock(
+    file: &File,
+    path: &Path,
+    how: FlockOperation,
+    deadline: Instant,
+) -> Result<(), AuditError> {
+    loop {
+        match flock(file, how) {
+            Ok(()) => return Ok(()),
+            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => std::thread::sleep(LOCK_PAUSE),
+            Err(Errno::WOULDBLOCK) => {
+                return Err(AuditError::Locked {
+                    path: path.to_owned(),
+                });
+            }
+            Err(errno) => return Err(failed("lock", path)(errno.into())),
         }
     }
 }
@@ -224,7 +255,7 @@ impl Tail {
         loop {
             let start = length.saturating_sub(step);
             file.seek(SeekFrom::Start(start))?;
-            let mut bytes = Vec::new();
+            let mut bytes = Vec::with_capacity(READ_ROOM);
             file.take(length - start).read_to_end(&mut bytes)?;
             let mut parts = bytes.rsplitn(3, |byte| *byte == b'\n');
             let unfinished = parts.next().unwrap_or_default();
@@ -240,23 +271,20 @@ impl Tail {
     }
 }
 
-/// Writes the new head beside the old one and puts it in its place. It may be behind after a power cut, never ahead.
-fn replace_head(path: &Path, head: &Head) -> Result<(), AuditError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let new = PathBuf::from(name);
+/// Writes the head over the old one: in place, since it never gets shorter, and replacing a file just written makes
+/// some file systems wait for their disk. It may be behind after a power cut, never ahead.
+fn write_head(path: &Path, head: &Head) -> Result<(), AuditError> {
     let mut text = serde_json::to_string(head)?;
     text.push('\n');
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
-        .truncate(true)
+        .truncate(false)
         .mode(0o600)
-        .open(&new)
-        .map_err(failed("write", &new))?;
+        .open(path)
+        .map_err(failed("write", path))?;
     file.write_all(text.as_bytes())
-        .map_err(failed("write", &new))?;
-    fs::rename(&new, path).map_err(failed("replace", path))
+        .map_err(failed("write", path))
 }
 
 /// Makes the error of a failed step on `path`.

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::App;
 use crate::audit::{
-    AuditError, Finding, ReconcileError, Report as Counted, Verified, head_path, read_head,
+    AuditError, Finding, ReconcileError, Report as Counted, Verified, head_path, read_settled_head,
 };
 use crate::cli::{AuditCommand, AuditReconcileArgs, AuditReportArgs, AuditVerifyArgs};
 use crate::failure::Failure;
@@ -32,7 +32,10 @@ fn verify(app: &App, args: &AuditVerifyArgs) -> Result<Report, Failure> {
         (None, Some(last)) => head_path(last),
         (None, None) => PathBuf::new(),
     };
-    let head = read_head(&head_file)?;
+    let head = match files.last() {
+        Some(last) => read_settled_head(&head_file, last)?,
+        None => None,
+    };
     let paths: Vec<&Path> = files.iter().map(AsRef::as_ref).collect();
     let Verified {
         records,
