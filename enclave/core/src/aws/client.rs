@@ -14,14 +14,13 @@ use aws_sdk_kms::types::{DataKeySpec, KeyEncryptionMechanism, RecipientInfo};
 use nodeseal_memory::Secret;
 use nodeseal_wire::message::{AwsCredentials, Class};
 use tokio::time::{Instant, sleep, timeout};
-use tokio_rustls::TlsConnector;
 
 use super::arn::KeyArn;
 use super::config::AwsKmsConfig;
-use super::connector::{Connector, MAX_BODY};
+use super::connector::{Ahead, Connector};
 use super::fault::CODES;
 use crate::tunnel::pause::full_jitter;
-use crate::tunnel::{Egress, Fault, Tunnel};
+use crate::tunnel::{Fault, Tunnel};
 
 /// Longest pause before the second attempt; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -32,7 +31,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 pub(super) struct Question<'a> {
     pub(super) key: &'a KeyArn,
     pub(super) credentials: &'a AwsCredentials,
-    pub(super) egress: Egress,
+    /// The way to KMS.
+    pub(super) tunnel: Tunnel,
     /// EncryptionContext.
     pub(super) context: HashMap<String, String>,
     /// The attestation document, where the request is attested.
@@ -87,14 +87,15 @@ impl Question<'_> {
         }
     }
 
-    /// Asks until there is an answer, a fault that does not pass, no attempt left, or no time left.
+    /// Asks until there is an answer, a fault that does not pass, no attempt left, or no time left. The first attempt
+    /// uses the connection `ahead`.
     pub(super) async fn ask(
         &self,
         config: &AwsKmsConfig,
-        tls: &TlsConnector,
+        ahead: Option<Ahead>,
         deadline: Instant,
     ) -> (Result<Answer, Fault>, Attempts) {
-        let client = self.client(config, tls);
+        let client = self.client(config, ahead);
         let mut attempts = Attempts::default();
         loop {
             attempts.count = attempts.count.saturating_add(1);
@@ -121,7 +122,7 @@ impl Question<'_> {
     }
 
     /// The SDK does signing, JSON and errors. Retries, time limits and connections are ours.
-    fn client(&self, config: &AwsKmsConfig, tls: &TlsConnector) -> aws_sdk_kms::Client {
+    fn client(&self, config: &AwsKmsConfig, ahead: Option<Ahead>) -> aws_sdk_kms::Client {
         let credentials = Credentials::new(
             &self.credentials.access_key_id,
             &self.credentials.secret_access_key,
@@ -141,11 +142,7 @@ impl Question<'_> {
             .retry_config(RetryConfig::disabled())
             .timeout_config(TimeoutConfig::disabled())
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-            .http_client(Connector(Tunnel {
-                tls: tls.clone(),
-                egress: self.egress.clone(),
-                max_body: MAX_BODY,
-            }))
+            .http_client(Connector::new(self.tunnel.clone(), ahead))
             .build();
         aws_sdk_kms::Client::from_conf(config)
     }

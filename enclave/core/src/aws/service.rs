@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use hyper::http::uri::Authority;
 use nodeseal_attestation::hex;
 use nodeseal_memory::Secret;
 use nodeseal_wire::lock::{AwsKmsLock, Lock, LockSpec, MAX_KMS_CIPHERTEXT};
@@ -16,12 +17,13 @@ use super::arn::KeyArn;
 use super::client::{Answer, Attempts, Question};
 use super::cms::Envelope;
 use super::config::{AwsKmsConfig, AwsKmsConfigError};
+use super::connector::{Ahead, MAX_BODY};
 use super::presented::Presented;
 use super::recipient::{RecipientKey, RecipientKeys};
 use crate::evidence::{AttestError, AttestationRequest, Attester};
 use crate::lock::{BoxFuture, KeyService, LOCK_SECRET_LENGTH, LockContext, NewLock, OpenedLock};
 use crate::refusal::refuse;
-use crate::tunnel::{Egress, Fault};
+use crate::tunnel::{Egress, Fault, Tunnel};
 
 /// Member of the EncryptionContext that holds the node's id.
 pub const CONTEXT_NODE: &str = "nodeseal:node";
@@ -109,19 +111,28 @@ impl AwsKms {
         })?;
         let egress = Egress::through(egress, &self.config.dial)
             .map_err(|error| refuse(Class::Misuse, "egress-address", error.to_string()))?;
+        let tunnel = Tunnel {
+            tls: self.tls.clone(),
+            egress,
+            max_body: MAX_BODY,
+        };
+        let mut ahead = None;
         let evidence = match attested {
-            true => Some(self.evidence(&key, deadline).await?),
+            true => {
+                ahead = self.connect_ahead(&key, &tunnel);
+                Some(self.evidence(&key, deadline).await?)
+            }
             false => None,
         };
         let question = Question {
             key: &key,
             credentials,
-            egress,
+            tunnel,
             context: encryption_context(context),
             document: evidence.as_ref().map(|e| e.document.as_slice()),
             ciphertext,
         };
-        let (answer, attempts) = question.ask(&self.config, &self.tls, deadline).await;
+        let (answer, attempts) = question.ask(&self.config, ahead, deadline).await;
         let refusal = |fault: Fault, request_id: Option<&str>| {
             let mut more = String::new();
             if let Some(id) = request_id {
@@ -173,6 +184,16 @@ impl AwsKms {
             )),
             _ => Ok(key),
         }
+    }
+
+    /// Starts to connect to KMS while the evidence is made: neither needs the other.
+    fn connect_ahead(&self, key: &KeyArn, tunnel: &Tunnel) -> Option<Ahead> {
+        self.attestation.as_ref()?;
+        let authority: Authority = self.config.endpoint(key).parse().ok()?;
+        let tunnel = tunnel.clone();
+        let mut ahead = Ahead::new();
+        ahead.spawn(async move { tunnel.connect(&authority).await });
+        Some(ahead)
     }
 
     async fn evidence(&self, key: &KeyArn, deadline: Instant) -> Result<Evidence, Refusal> {

@@ -3,11 +3,14 @@
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes};
 use hyper::header::{HOST, HeaderValue};
+use hyper::http::uri::Authority;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
+use super::dial::Stream;
 use super::egress::{Egress, EgressError};
 
 /// Most bytes of an answer's headers.
@@ -67,6 +70,15 @@ pub struct Tunnel {
     pub max_body: usize,
 }
 
+/// A server that TLS has proved, for one exchange.
+pub struct Connected {
+    stream: TlsStream<Box<dyn Stream>>,
+    /// `HOST:PORT`.
+    target: String,
+    /// As the request names it.
+    authority: Authority,
+}
+
 impl std::fmt::Debug for Tunnel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Tunnel").field(&self.egress).finish()
@@ -80,8 +92,46 @@ impl Tunnel {
     ///
     /// # Errors
     /// When there is no complete answer.
-    pub async fn exchange<B>(
+    pub async fn exchange<B>(&self, request: Request<B>) -> Result<Response<Bytes>, ConnectError>
+    where
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let authority = request.uri().authority().cloned();
+        let authority = authority.ok_or_else(|| bad_request(&"it names no host"))?;
+        let connected = self.connect(&authority).await?;
+        self.exchange_on(connected, request).await
+    }
+
+    /// Connects to `authority`: through the proxy, and by TLS, which proves who answers.
+    ///
+    /// # Errors
+    /// When the way there fails, or somebody else answers.
+    pub async fn connect(&self, authority: &Authority) -> Result<Connected, ConnectError> {
+        let host = authority.host().to_owned();
+        let target = format!("{host}:{}", authority.port_u16().unwrap_or(443));
+        let stream = self.egress.connect(&target).await?;
+        let name = ServerName::try_from(host).map_err(|error| bad_request(&error))?;
+        let stream = self
+            .tls
+            .connect(name, stream)
+            .await
+            .map_err(|error| connection_failed(&target, error))?;
+        Ok(Connected {
+            stream,
+            target,
+            authority: authority.clone(),
+        })
+    }
+
+    /// [`Tunnel::exchange`] on a connection that is there already.
+    ///
+    /// # Errors
+    /// When there is no complete answer.
+    pub async fn exchange_on<B>(
         &self,
+        connected: Connected,
         mut request: Request<B>,
     ) -> Result<Response<Bytes>, ConnectError>
     where
@@ -89,24 +139,16 @@ impl Tunnel {
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let bad_request = |reason: &dyn ToString| ConnectError::Request(reason.to_string());
-        let authority = request.uri().authority().cloned();
-        let authority = authority.ok_or_else(|| bad_request(&"it names no host"))?;
-        let host = authority.host().to_owned();
-        let target = format!("{host}:{}", authority.port_u16().unwrap_or(443));
+        let Connected {
+            stream,
+            target,
+            authority,
+        } = connected;
         let value = HeaderValue::from_str(authority.as_str());
         let value = value.map_err(|error| bad_request(&error))?;
         request.headers_mut().insert(HOST, value);
         let path = request.uri().path_and_query().cloned();
         *request.uri_mut() = path.map_or_else(|| hyper::Uri::from_static("/"), Into::into);
-
-        let stream = self.egress.connect(&target).await?;
-        let name = ServerName::try_from(host.clone()).map_err(|error| bad_request(&error))?;
-        let stream = self
-            .tls
-            .connect(name, stream)
-            .await
-            .map_err(|error| connection_failed(&target, error))?;
         let http = |error: hyper::Error| http_failed(&target, &error);
         let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
             .max_buf_size(MAX_HEADERS)
@@ -147,6 +189,10 @@ impl Tunnel {
             },
         }
     }
+}
+
+fn bad_request(reason: &dyn ToString) -> ConnectError {
+    ConnectError::Request(reason.to_string())
 }
 
 fn connection_failed(target: &str, error: std::io::Error) -> ConnectError {
