@@ -37,19 +37,40 @@ fn the_measured_enclave_opens_the_nodes_key_and_the_log_has_the_request() {
     });
     assert_eq!(left.count(), 0);
 
+    on_record(&world, "open", "delivered");
+    let generate = ["generate", "--name", "made", "--type", "ed25519"];
+    world.as_node(&generate).success("generate").unwrap();
+    on_record(&world, "generate", "sealed");
+}
+
+/// The last record is of this event and says with what key, request and evidence the data key was had; KMS has the
+/// request too.
+fn on_record(world: &World, event: &str, outcome: &str) {
     let last = world.last_record();
-    assert_eq!(last["event"], "open");
+    assert_eq!(
+        (&last["event"], &last["keys"][0]["outcome"]),
+        (&event.into(), &outcome.into())
+    );
     let data_key = &last["data-keys"][0];
     assert_eq!(
         (&data_key["way"], &data_key["locks"][0]),
         (&"kms".into(), &"aws-kms".into())
     );
     let facts = data_key["facts"].as_array().unwrap();
-    let fact =
-        |name: &str| facts.iter().find(|fact| fact["name"] == name).unwrap()["value"].clone();
-    assert_eq!(fact("kms-key"), world.key.as_str());
-    let trail = fs::read_to_string(world.cloud.kms.told("trail").unwrap()).unwrap();
-    assert!(trail.contains(fact("kms-request-id").as_str().unwrap()));
+    let fact = |name: &str| {
+        let fact = facts.iter().find(|fact| fact["name"] == name).unwrap();
+        fact["value"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(fact("kms-key"), world.key);
+    assert_eq!(fact("evidence-sha256").len(), 64);
+    assert!(fact("evidence-pcrs").contains(&world.pcr0()));
+    let trail = world.cloud.kms.trail().unwrap();
+    let id = fact("kms-request-id");
+    assert!(
+        trail
+            .iter()
+            .any(|record| record["requestID"] == id.as_str())
+    );
 }
 
 #[test]

@@ -14,7 +14,7 @@ pub const SECRET: &str = "the keystore's password";
 /// Everything there is.
 pub struct World {
     pub cloud: Cloud,
-    _enclave: Simulator,
+    enclave: Simulator,
     pub agent: Agent,
     /// ARN of the KMS key.
     pub key: String,
@@ -42,10 +42,15 @@ impl World {
         agent.replace("label = \"tpm\"", "label = \"kms\"").unwrap();
         Self {
             cloud,
-            _enclave: enclave,
+            enclave,
             agent,
             key,
         }
+    }
+
+    /// PCR0 of the enclave, in hexadecimal.
+    pub fn pcr0(&self) -> String {
+        self.enclave.pcr0().unwrap().to_owned()
     }
 
     /// A path in the node's directory.

@@ -3,12 +3,16 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::{Signer, enrol, locks, open, open_with, refused, same, seal};
+use nodeseal_core::keyring::Keyring;
 use nodeseal_harness::{Handles, Swtpm};
 use nodeseal_sim::interposer::{Action, Interposer, Rule, code};
 use nodeseal_tpm::enrolment::Keep;
+use nodeseal_wire::lock::LockSpec;
+use nodeseal_wire::message::{Context, WaySpec};
 
 const PCRS: [u8; 3] = [7, 11, 12];
 /// Most TPM commands that opening a lock may take.
@@ -69,7 +73,7 @@ async fn with_a_key_made_anew_opening_takes_one_command_more() {
 }
 
 #[tokio::test]
-async fn neither_the_secret_nor_a_pcr_value_in_clear_gives_the_secret_away() {
+async fn whoever_listens_hears_pcr_values_but_neither_a_locks_secret_nor_a_data_key() {
     let swtpm = Swtpm::new().unwrap();
     let line = Interposer::start(swtpm.port()).unwrap();
     let record = enrol(&line.tcti(), Keep::Persistent);
@@ -80,6 +84,20 @@ async fn neither_the_secret_nor_a_pcr_value_in_clear_gives_the_secret_away() {
     assert!(heard.bytes() > 1000);
     assert!(heard.contains(&values(&swtpm)[0]), "PCR values are heard");
     assert!(!heard.contains(made.secret.expose()));
+
+    let keyring = Keyring::new(vec![Arc::new(locks)]);
+    let way = WaySpec {
+        label: "tpm".to_owned(),
+        locks: vec![LockSpec::Tpm],
+    };
+    let request = Context::default();
+    let made = keyring.make("node", &[way], &request).await.unwrap();
+    let data_key = made.data_key.key.expose();
+    let opened = keyring.open("node", &made.data_key.id, &made.ways, &request);
+    assert_eq!(opened.await.unwrap().0.key.expose(), data_key);
+    let heard = line.take_record();
+    assert!(heard.bytes() > 1000);
+    assert!(!heard.contains(data_key));
 }
 
 #[tokio::test]
@@ -239,6 +257,35 @@ async fn a_tpm_that_goes_away_is_named_and_used_again_when_it_comes_back() {
         let opened = open(&locks, &made.lock).await.unwrap();
         assert!(same(&opened.secret, &made.secret));
     }
+}
+
+#[tokio::test]
+async fn a_lockout_brought_about_by_others_keeps_nothing_from_being_sealed_and_opened() {
+    let swtpm = Swtpm::new().unwrap();
+    let record = enrol(&swtpm.tcti(), Keep::Persistent);
+    let locks = locks(&swtpm.tcti(), &record, None, &PCRS).await.unwrap();
+    let made = seal(&locks).await.unwrap();
+    // TPM2_DictionaryAttackParameters by the lockout hierarchy: no attempt is left from now on (part 3, 25.3).
+    let none_left = [
+        &[0x80, 2, 0, 0, 0, 39, 0, 0, 1, 0x3A, 0x40, 0, 0, 0x0A][..],
+        &[0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 0, 0, 0],
+        &[0, 0, 0, 0, 0, 0, 3, 0xE8, 0, 0, 3, 0xE8],
+    ];
+    // TPM2_GetCapability of TPM_PT_PERMANENT (part 2, 8.6).
+    let permanent = [
+        0x80, 1, 0, 0, 0, 22, 0, 0, 1, 0x7A, 0, 0, 0, 6, 0, 0, 2, 0, 0, 0, 0, 1,
+    ];
+    let ask = |command: &[u8]| {
+        let answer = nodeseal_harness::tpm_commands::transact(swtpm.port(), command).unwrap();
+        assert_eq!(answer[6..10], [0; 4]);
+        answer
+    };
+    ask(&none_left.concat());
+    let in_lockout = ask(&permanent)[25] & 2;
+    assert_eq!(in_lockout, 2, "bit 9 of the attributes");
+    let opened = open(&locks, &made.lock).await.unwrap();
+    assert!(same(&opened.secret, &made.secret));
+    seal(&locks).await.unwrap();
 }
 
 #[tokio::test]
