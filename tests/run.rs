@@ -429,7 +429,7 @@ fn a_mistake_in_the_configuration_is_named_before_anything_is_opened() {
             "[run]\nuser = \"no-such-user\"\n[[key]]\nname = \"password\"\n",
             "no user \"no-such-user\"",
         ),
-        ("", "the configuration has no [[key]] to hand over"),
+        ("", "the configuration has no [[key]] to hand over: add one"),
     ] {
         let place = Place::new(&[("password", SECRET)], config);
         let log = || fs::read(place.path("audit.jsonl")).unwrap();

@@ -21,7 +21,7 @@ pub fn run(app: &App, args: &RunArgs) -> Result<u8, Failure> {
     let config = app.config()?;
     if config.entries.is_empty() {
         return Err(Failure::usage(
-            "the configuration has no [[key]] to hand over",
+            "the configuration has no [[key]] to hand over: add one for each key the node needs (docs/cli.md, \"Keys\")",
         ));
     }
     // First of all, while there is one thread.

@@ -53,7 +53,7 @@ struct Enroll {
     /// Write over an existing enrolment record
     #[arg(long)]
     replace: bool,
-    /// Do not keep the storage root key in the TPM: make it anew for each use, which takes a slow TPM a second
+    /// Do not keep the storage root key in the TPM: make it anew for each use, which takes a discrete chip a quarter of a second
     #[arg(long)]
     transient: bool,
 }
