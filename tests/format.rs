@@ -13,6 +13,10 @@ fn a_python_script_opens_every_published_vector() {
         .arg(checkout().join("tests/vectors/blob-v1.json"));
     let done = Finished::of(&mut command).unwrap();
     let said = done.success("open_blob.py").unwrap().text();
-    assert_eq!(said.lines().count(), 6, "{said}");
+    assert_eq!(said.lines().count(), 7, "{said}");
+    assert!(
+        said.contains("opened: two ways of Azure Key Vault\n"),
+        "{said}"
+    );
     assert_eq!(said.lines().last(), Some("ok"));
 }

@@ -5,6 +5,7 @@ usage: open_blob.py VECTORS.json     checks every vector; prints a line each and
 
 import hashlib
 import json
+import re
 import sys
 
 import cbor2
@@ -49,6 +50,51 @@ def public_key(key_type, key):
     return None
 
 
+def text(item, longest):
+    return isinstance(item, str) and 1 <= len(item) <= longest
+
+
+def octets(item, shortest, longest):
+    return isinstance(item, bytes) and shortest <= len(item) <= longest
+
+
+def known_lock(lock):
+    """Whether a lock is as docs/format.md has its kind."""
+    key_id = re.compile(r"https://[a-z0-9.-]+/keys/[A-Za-z0-9-]+/[A-Za-z0-9]+")
+    service = re.compile(r"https://[a-z0-9.-]+")
+    match lock:
+        case {1: "tpm", 2: name, 3: "sha256" | "sha384", 4: pcrs, 5: signer, 6: public, 7: private}:
+            return (
+                len(lock) == 7
+                and octets(name, 34, 34)
+                and pcrs == sorted(set(pcrs))
+                and all(0 <= pcr < 24 for pcr in pcrs)
+                and (signer is None or octets(signer[0], 1, 1024) and octets(signer[1], 0, 64))
+                and octets(public, 1, 1024)
+                and octets(private, 1, 1024)
+            )
+        case {1: "aws-kms", 2: key, 3: bool(), 4: ciphertext}:
+            return len(lock) == 4 and text(key, 2048) and octets(ciphertext, 1, 6144)
+        case {1: "azure-unwrap", 2: key, 3: ciphertext}:
+            return len(lock) == 3 and text(key, 2048) and key_id.fullmatch(key) and octets(ciphertext, 256, 512)
+        case {1: "azure-release", 2: key, 3: attestation, 4: ciphertext}:
+            return (
+                len(lock) == 4
+                and text(key, 2048)
+                and key_id.fullmatch(key)
+                and service.fullmatch(attestation)
+                and octets(ciphertext, 256, 512)
+            )
+    return False
+
+
+def attested(way):
+    """Whether no lock that opens for an identity alone stands without a TPM."""
+    kinds = [lock[1] for lock in way[2]]
+    bare = "azure-unwrap" in kinds or any(lock[1] == "aws-kms" and not lock[3] for lock in way[2])
+    return not bare or "tpm" in kinds
+
+
 def check(vector):
     raw = bytes.fromhex(vector["blob"])
     blob = cbor2.loads(raw)
@@ -58,6 +104,9 @@ def check(vector):
     assert canonical(header) == blob[2], "not the deterministic encoding"
     assert len(header[10]) == len(vector["lock_secrets"])
     for way, secrets in zip(header[10], vector["lock_secrets"]):
+        assert len(way[2]) == len(secrets), "another number of locks"
+        assert all(known_lock(lock) for lock in way[2]), way[2]
+        assert attested(way), "a lock for an identity without a TPM"
         key = data_key(header, way, [bytes.fromhex(secret) for secret in secrets])
         assert key.hex() == vector["data_key"], f"way {way[1]}: another data key"
         assert open_content(blob, header, key).hex() == vector["key"], f"way {way[1]}: another content"

@@ -1,5 +1,6 @@
-//! Makes new test vectors of the sealed blob: `cargo run -p nodeseal-core --example make-vectors > blob-v1.json`.
+//! Makes test vectors of the sealed blob: `cargo run -p nodeseal-core --example make-vectors -- OLD.json > NEW.json`.
 //!
+//! Vectors of OLD.json stay, byte for byte; those whose title is not in it are made, with new random keys.
 //! The locks are data for other implementations; no TPM and no KMS is behind them, their secrets stand beside them.
 #![allow(clippy::unwrap_used)]
 
@@ -116,6 +117,8 @@ fn way(label: &str, locks: Vec<LockSpec>) -> WaySpec {
 }
 
 fn main() {
+    let old = std::env::args().nth(1).expect("a file of vectors");
+    let old = std::fs::read_to_string(old).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
@@ -159,6 +162,7 @@ fn main() {
     ];
     let vectors: Vec<String> = cases
         .into_iter()
+        .filter(|(title, ..)| !old.contains(&format!("\"title\": \"{title}\"")))
         .map(|(title, key_type, ways)| {
             let service = Arc::new(Remembering::default());
             let keyring = Keyring::new(vec![service.clone()]);
@@ -199,5 +203,10 @@ fn main() {
             )
         })
         .collect();
-    println!("[\n{}\n]", vectors.join(",\n"));
+    let kept = old.trim_end().strip_suffix("\n]").unwrap();
+    let all: Vec<&str> = [kept]
+        .into_iter()
+        .chain(vectors.iter().map(String::as_str))
+        .collect();
+    println!("{}\n]", all.join(",\n"));
 }
