@@ -59,7 +59,7 @@ pub struct VaultConfig {
     pub stranger: FrontEnd,
     /// Which operators of release policies it knows.
     pub operators: Operators,
-    /// Releases and creations in a time.
+    /// What it does in a time.
     pub limit: Limit,
     /// Whether 429 says when to come again.
     pub retry_after: bool,

@@ -61,9 +61,12 @@ pub struct Arguments {
     /// Where an issuer of attestation tokens is really found: HOST[:PORT]=ADDRESS:PORT; may be repeated
     #[arg(long, value_name = "HOST=ADDRESS", value_parser = connection)]
     connect: Vec<(String, SocketAddr)>,
-    /// Releases, creations and imports taken in a time
+    /// Releases, creations and imports of HSM keys taken in a time; twice as many of software keys
     #[arg(long, value_name = "COUNT", default_value_t = 10)]
     limit: usize,
+    /// Other operations with HSM keys of RSA-2048 taken in that time; fewer with longer keys, twice as many with software keys
+    #[arg(long, value_name = "COUNT", default_value_t = 2000)]
+    limit_others: usize,
     /// That time, in milliseconds
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 10_000)]
     limit_window: u64,
@@ -118,6 +121,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         },
         limit: Limit {
             count: arguments.limit,
+            others: arguments.limit_others,
             milliseconds: arguments.limit_window,
         },
         retry_after: !arguments.no_retry_after,

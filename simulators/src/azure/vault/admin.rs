@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | GET, POST, DELETE /faults | a fault | lists, adds, removes all |
 //! | GET, POST, DELETE /roles | an assignment | lists, assigns, takes away |
-//! | PUT /limit | `{"count": 10, "milliseconds": 10000}` | releases and creations taken in a time |
+//! | PUT /limit | `{"count": 10, "others": 2000, "milliseconds": 10000}` | releases and creations, and others, taken in a time |
 //! | PUT /clock | `{"offset_seconds": N}` | how far the service's clock is ahead |
 //! | GET /audit | | the audit records, one JSON object a line |
 

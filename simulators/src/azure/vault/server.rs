@@ -215,15 +215,13 @@ impl Vault {
             )));
         }
         self.authorize(claims, call.target)?;
-        let limited = [Operation::Create, Operation::Import, Operation::Release];
-        if !limited.contains(&call.target.operation) {
-            return Ok(());
-        }
-        self.window.take(call.now).map_err(|milliseconds| {
-            let mut error = throttled();
-            error.retry_after = self.config.retry_after.then(|| milliseconds.div_ceil(1000));
-            error
-        })
+        self.window
+            .take(call.now, self.cost(call))
+            .map_err(|milliseconds| {
+                let mut error = throttled();
+                error.retry_after = self.config.retry_after.then(|| milliseconds.div_ceil(1000));
+                error
+            })
     }
 
     async fn perform(&self, call: &Call<'_>, fault: Option<VaultFault>) -> AzureResult<Value> {
