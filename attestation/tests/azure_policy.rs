@@ -1,11 +1,8 @@
 //! Azure's release policies: read, written, evaluated, compared; and, in `azure_policies/`, each with the findings it
-//! must give. A line of findings is the entry, or `-` for the whole policy; and the code.
+//! must give, with the entry as their place.
 #![allow(clippy::unwrap_used)]
 
 mod support;
-
-use std::collections::BTreeSet;
-use std::path::PathBuf;
 
 use nodeseal_attestation::azure::Claims;
 use nodeseal_attestation::policy::azure::{
@@ -15,7 +12,7 @@ use nodeseal_attestation::policy::azure::{
 use nodeseal_attestation::policy::{ReleasePolicy, Severity};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use support::policies;
+use support::lint::{Examined, Policies};
 
 const RELEASE: &str = r#"
 version = 1
@@ -26,10 +23,6 @@ name = "validator-1"
 kind = "confidential-vm"
 vm_ids = ["8A1B0C2D-0000-4000-8000-000000000001"]
 "#;
-
-fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/azure_policies")
-}
 
 fn section() -> AzureSection {
     AzureSection::parse(RELEASE).unwrap()
@@ -77,50 +70,30 @@ fn policy(condition: Value) -> Policy {
     parse(&policy.to_string()).unwrap()
 }
 
-#[test]
-fn every_policy_gives_just_the_expected_findings() {
-    let policies = policies(&folder());
-    assert!(policies.len() >= 25);
-    let mut wrong = Vec::new();
-    for (name, json, expected) in &policies {
-        let findings = lint(&parse_key(json).unwrap());
-        let mut found: Vec<String> = findings
+fn examine(json: &str) -> Examined {
+    let findings = lint(&parse_key(json).unwrap());
+    Examined {
+        lines: findings
             .iter()
             .map(|f| format!("{} {}", f.entry.as_deref().unwrap_or("-"), f.code.name()))
-            .collect();
-        found.sort();
-        let mut expected: Vec<&str> = expected.lines().collect();
-        expected.sort_unstable();
-        if found != expected {
-            wrong.push(format!(
-                "{name}\n  found    {found:?}\n  expected {expected:?}"
-            ));
-        }
-        let notices_only = findings.iter().all(|f| f.severity == Severity::Notice);
-        assert_eq!(is_clean(&findings), notices_only, "{name}");
-        assert_eq!(
-            is_clean(&findings),
-            name.starts_with("good-") || name == "authority-in-upper-case",
-            "{name}"
-        );
+            .collect(),
+        codes: findings.iter().map(|f| f.code.name()).collect(),
+        notices_only: findings.iter().all(|f| f.severity == Severity::Notice),
+        clean: is_clean(&findings),
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_policy_gives_just_the_expected_findings() {
+    Policies::of("azure_policies").check(examine, &["authority-in-upper-case"]);
 }
 
 #[test]
 fn every_code_is_given_by_some_policy_and_explained_in_the_documents() {
-    let given: BTreeSet<Code> = policies(&folder())
+    let codes = Code::ALL
         .iter()
-        .flat_map(|(_, json, _)| lint(&parse_key(json).unwrap()))
-        .map(|finding| finding.code)
-        .collect();
-    let documents = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/policy.md");
-    let documents = std::fs::read_to_string(documents).unwrap();
-    for code in Code::ALL {
-        assert!(given.contains(code), "no policy gives {}", code.name());
-        let row = format!("| `{}` | {} |", code.name(), code.severity().name());
-        assert!(documents.contains(&row), "docs/policy.md lacks {row}");
-    }
+        .map(|code| (code.name(), code.severity().name()));
+    Policies::of("azure_policies").cover(examine, codes);
 }
 
 #[test]

@@ -151,7 +151,14 @@ mod tests {
             audience.ends_with("/tenant/oauth2/v2.0/token"),
             "{audience}"
         );
-        assert!(Certificate::read("", &private, "t", "c").is_err());
-        assert!(Certificate::read(&certificate, &certificate, "t", "c").is_err());
+        let refused = |certificate, key| Certificate::read(certificate, key, "t", "c").unwrap_err();
+        assert_eq!(
+            refused("", &private),
+            "certificate_file: no certificate in PEM"
+        );
+        assert_eq!(
+            refused(&certificate, &certificate),
+            "private_key_file: no PKCS#8 private key in PEM (openssl pkcs8 -topk8 -nodes makes one)"
+        );
     }
 }

@@ -2,8 +2,9 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::cast_possible_truncation)]
 
 pub mod der;
+pub mod lint;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
@@ -34,24 +35,6 @@ pub fn fixtures() -> Option<PathBuf> {
     }
     eprintln!("skipped: ../shared/fixtures not present");
     None
-}
-
-/// The policies of a folder by name, each with the findings it must give: `NAME.json` and `NAME.findings`.
-pub fn policies(folder: &Path) -> Vec<(String, String, String)> {
-    let mut policies: Vec<_> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|e| e == "json"))
-        .map(|path| {
-            (
-                path.file_stem().unwrap().to_str().unwrap().to_owned(),
-                std::fs::read_to_string(&path).unwrap(),
-                std::fs::read_to_string(path.with_extension("findings")).unwrap(),
-            )
-        })
-        .collect();
-    policies.sort();
-    policies
 }
 
 /// What a certificate says.

@@ -56,7 +56,7 @@ codes! {
         "Spell it as the token does: lower case, no slash at the end";
     /// The policy can be replaced.
     NotImmutable, "not-immutable", Notice,
-        "Make the policy immutable (az keyvault key create --immutable), or keep update rights from whoever may release";
+        "Make the policy immutable (az keyvault key create --immutable true), or keep update rights from whoever may release";
     /// Trusted Launch VMs fit.
     TrustedLaunch, "trusted-launch", Notice,
         "Use a confidential VM if the host must not read keys; that vaults release to Trusted Launch is not confirmed";
