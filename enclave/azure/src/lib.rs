@@ -5,6 +5,7 @@
 //! - [`key_id`]: ids of keys, which name their vault's host.
 //! - [`unwrap`]: the `azure-unwrap` lock: a key that unwraps for an identity, beside a TPM.
 //! - [`release`]: the `azure-release` lock: a key that is released to an attested machine.
+//! - [`kept`]: released keys, for the rest of their batch.
 //! - [`guest`]: the seam to the machine's TPM, and the attestation service's envelope.
 //! - [`attest`]: the exchange with that service.
 //! - [`wrap`]: RSA-OAEP-256 by a public key, here.
@@ -17,6 +18,7 @@ mod client;
 mod config;
 mod fault;
 pub mod guest;
+mod kept;
 mod key_id;
 mod release;
 mod transport;
@@ -32,6 +34,3 @@ pub use unwrap::AzureUnwrap;
 
 /// What a [`guest::GuestTpm`] calls a ciphertext that is not for its key: another machine's, or of an earlier boot.
 pub const NOT_OURS: &str = "azure-not-ours";
-
-#[cfg(test)]
-mod tests;

@@ -33,6 +33,7 @@ use super::client::{Answer, Call, Question, Vaults, fact};
 use super::config::ReleaseConfig;
 use super::fault::CODES;
 use super::guest::{GuestTpm, Padding};
+use super::kept::Kept;
 use super::unwrap::not_ours;
 
 /// How long a token is shown again, so that a busy vault does not make every node attest anew: far below its eight
@@ -49,7 +50,8 @@ pub struct AzureRelease {
     config: ReleaseConfig,
     tpm: Arc<dyn GuestTpm>,
     tokens: Mutex<HashMap<String, (Instant, Attested)>>,
-    keys: Mutex<HashMap<String, (Instant, Arc<Opened>)>>,
+    /// By key and attestation service.
+    keys: Kept<Opened>,
 }
 
 /// A released key.
@@ -67,7 +69,7 @@ impl AzureRelease {
             config,
             tpm,
             tokens: Mutex::default(),
-            keys: Mutex::default(),
+            keys: Kept::for_at_most(KEY_AGE),
         }
     }
 
@@ -110,18 +112,8 @@ impl AzureRelease {
             return Err(refuse(Class::Damaged, "azure-key-id", message));
         }
         let id = format!("{} {}", lock.key, lock.attestation);
-        // Whoever comes second waits for the first one's release instead of asking for another.
-        let mut keys = self.keys.lock().await;
-        keys.retain(|_, (since, _)| since.elapsed() < KEY_AGE);
-        let opened = match keys.get(&id) {
-            Some((_, opened)) => Arc::clone(opened),
-            None => {
-                let opened = Arc::new(self.release(&call, lock, context).await?);
-                keys.insert(id, (Instant::now(), Arc::clone(&opened)));
-                opened
-            }
-        };
-        drop(keys);
+        let release = self.release(&call, lock, context);
+        let opened = self.keys.get(id, release).await?;
         let secret = decrypt(&opened.key, &lock.ciphertext).map_err(|error| {
             error.unwrap_or_else(|| {
                 let message = format!(

@@ -121,21 +121,13 @@ fn refusal(error: &TpmError) -> Refusal {
 impl GuestTpm for AzureTpm {
     fn evidence(&self) -> BoxFuture<'_, Result<GuestEvidence, Refusal>> {
         Box::pin(async move {
-            let made = self.locks.owner().run(|tpm| tpm.guest_proof()).await;
-            let (proof, key) = made.map_err(|error| refusal(&error))?;
+            let made = self.locks.owner().run(|tpm| tpm.guest_evidence()).await;
+            let (evidence, key) = made.map_err(|error| refusal(&error))?;
             *self.key.lock().unwrap_or_else(PoisonError::into_inner) = Some(key);
             Ok(GuestEvidence {
-                ak_certificate: proof.ak_certificate,
-                ak_public: proof.ak_public,
-                quote: proof.quote,
-                quote_signature: proof.quote_signature,
-                ephemeral_public: proof.ephemeral_public,
-                certify: proof.certify,
-                certify_signature: proof.certify_signature,
-                pcr_values: proof.pcr_values,
-                hcl_report: proof.hcl_report,
                 event_log: self.event_log.clone(),
                 system: self.system.clone(),
+                ..evidence
             })
         })
     }

@@ -1,6 +1,7 @@
 //! What nodeseal needs of a TPM, no more: the seam under which one module speaks the TPM's language.
 
 use nodeseal_azure::Padding;
+use nodeseal_azure::guest::GuestEvidence;
 use nodeseal_memory::Secret;
 use nodeseal_wire::lock::PcrBank;
 
@@ -76,29 +77,6 @@ pub struct Approval<'a> {
     pub signature: &'a [u8; 64],
 }
 
-/// What proves an Azure machine (see [`nodeseal_azure::guest::GuestEvidence`] for the encodings).
-#[derive(Clone, Debug)]
-pub struct GuestProof {
-    /// Certificate of the attestation key, DER.
-    pub ak_certificate: Vec<u8>,
-    /// Attestation key, TPM2B_PUBLIC.
-    pub ak_public: Vec<u8>,
-    /// TPMS_ATTEST of the quote.
-    pub quote: Vec<u8>,
-    /// Its bare signature.
-    pub quote_signature: Vec<u8>,
-    /// Ephemeral key, TPM2B_PUBLIC.
-    pub ephemeral_public: Vec<u8>,
-    /// TPMS_ATTEST of the ephemeral key's certification.
-    pub certify: Vec<u8>,
-    /// Its bare signature.
-    pub certify_signature: Vec<u8>,
-    /// PCR values the key is bound to.
-    pub pcr_values: Vec<Vec<u8>>,
-    /// HCL report, where the machine is a confidential one.
-    pub hcl_report: Option<Vec<u8>>,
-}
-
 /// The ephemeral key as TPM2_ContextSave gives it: encrypted by the TPM, good until its next reset.
 #[derive(Clone)]
 pub struct SavedKey {
@@ -148,8 +126,9 @@ pub trait Tpm {
         policy: &UnsealPolicy<'_>,
     ) -> Result<Secret, TpmError>;
 
-    /// Makes the ephemeral key of an Azure machine, bound to the PCRs of now, and what proves it.
-    fn guest_proof(&mut self) -> Result<(GuestProof, SavedKey), TpmError>;
+    /// Makes the ephemeral key of an Azure machine, bound to the PCRs of now, and what proves it: everything of the
+    /// evidence but `event_log` and `system`, which no TPM knows.
+    fn guest_evidence(&mut self) -> Result<(GuestEvidence, SavedKey), TpmError>;
 
     /// Decrypts with that key through a policy session salted to the pinned key, the answer encrypted.
     fn guest_decrypt(

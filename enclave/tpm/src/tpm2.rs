@@ -18,14 +18,16 @@ mod sealing;
 mod session;
 
 use nodeseal_azure::Padding;
+use nodeseal_azure::guest::GuestEvidence;
 use nodeseal_memory::{Secret, wipe_stack};
 
 use self::commands::{Commands, HandleKind, Property};
 use crate::error::TpmError;
 use crate::structures::{Name, Template};
 use crate::tcti::Tcti;
-use crate::tpm::{GuestProof, SavedKey};
-use crate::tpm::{Occupied, PcrSelection, SealPolicy, SealedObject, Srk, Tpm, UnsealPolicy};
+use crate::tpm::{
+    Occupied, PcrSelection, SavedKey, SealPolicy, SealedObject, Srk, Tpm, UnsealPolicy,
+};
 use crate::transport::Transport;
 
 /// A TPM, connected to when it is first used.
@@ -108,8 +110,8 @@ impl Tpm for Tpm2 {
         secret
     }
 
-    fn guest_proof(&mut self) -> Result<(GuestProof, SavedKey), TpmError> {
-        self.commands()?.guest_proof()
+    fn guest_evidence(&mut self) -> Result<(GuestEvidence, SavedKey), TpmError> {
+        self.commands()?.guest_evidence()
     }
 
     fn guest_decrypt(

@@ -1,7 +1,7 @@
 //! What an Azure machine's TPM does for attestation: evidence around an ephemeral key, and decryption with that key.
 
 use nodeseal_azure::Padding;
-use nodeseal_azure::guest::PCRS;
+use nodeseal_azure::guest::{GuestEvidence, PCRS};
 use nodeseal_memory::Secret;
 use nodeseal_wire::lock::PcrBank;
 
@@ -11,7 +11,7 @@ use super::session::{Attributes, Kind};
 use crate::error::TpmError;
 use crate::policy::policy_pcr;
 use crate::structures::{Fields, Name, ephemeral_template, pcr_selection, push_sized, with_size};
-use crate::tpm::{GuestProof, PcrSelection, SavedKey, Srk};
+use crate::tpm::{PcrSelection, SavedKey, Srk};
 
 /// Attestation key of an Azure machine (Azure, "Guest attestation for confidential VMs: design").
 const AK_HANDLE: u32 = 0x8100_0003;
@@ -33,7 +33,7 @@ const TWO_PASSWORDS: [u8; 18] = [
 ];
 
 impl Commands<'_> {
-    pub(super) fn guest_proof(&mut self) -> Result<(GuestProof, SavedKey), TpmError> {
+    pub(super) fn guest_evidence(&mut self) -> Result<(GuestEvidence, SavedKey), TpmError> {
         let nothing = |command| TpmError::Refused {
             command,
             code: NO_SUCH_HANDLE,
@@ -65,7 +65,7 @@ impl Commands<'_> {
             context: saved.parameters,
             name: Name::of(&ephemeral),
         };
-        let proof = GuestProof {
+        let evidence = GuestEvidence {
             ak_certificate: without_zeros(certificate),
             ak_public: with_size(&ak),
             quote,
@@ -75,8 +75,9 @@ impl Commands<'_> {
             certify_signature,
             pcr_values,
             hcl_report,
+            ..GuestEvidence::default()
         };
-        Ok((proof, saved))
+        Ok((evidence, saved))
     }
 
     /// Makes the ephemeral key in the null hierarchy: the same until the TPM is reset, then gone for good.

@@ -7,6 +7,7 @@ mod sealing;
 
 use std::str::FromStr;
 
+use nodeseal_azure::guest::GuestEvidence;
 use nodeseal_memory::{Secret, wipe_stack};
 use tss_esapi::constants::PropertyTag;
 use tss_esapi::handles::PersistentTpmHandle;
@@ -21,7 +22,7 @@ use nodeseal_tpm::error::TpmError;
 use nodeseal_tpm::structures::{Name, Template};
 use nodeseal_tpm::tcti::Tcti;
 use nodeseal_tpm::tpm::{
-    GuestProof, Occupied, PcrSelection, SavedKey, SealPolicy, SealedObject, Srk, Tpm, UnsealPolicy,
+    Occupied, PcrSelection, SavedKey, SealPolicy, SealedObject, Srk, Tpm, UnsealPolicy,
 };
 
 /// A TPM behind tpm2-tss.
@@ -127,7 +128,7 @@ impl Tpm for EsysTpm {
         secret
     }
 
-    fn guest_proof(&mut self) -> Result<(GuestProof, SavedKey), TpmError> {
+    fn guest_evidence(&mut self) -> Result<(GuestEvidence, SavedKey), TpmError> {
         Err(TpmError::Stopped("the peer only seals and unseals"))
     }
 
