@@ -300,6 +300,11 @@ def releases_are_throttled_and_say_when_to_come_again(bench):
     assert keys.get_key("kek").name == "kek"
     bench.admin("PUT", "/limit", {"count": 1000, "milliseconds": 10_000})
     refused(403, "AccessDenied", keys.release_key, "kek", "x.y.z")
+    # Other operations have a budget of their own, which longer keys use up sooner.
+    keys.create_rsa_key("long", size=4096, hardware_protected=True)
+    bench.admin("PUT", "/limit", {"count": 1000, "others": 10, "milliseconds": 60_000})
+    refused(429, None, lambda: [keys.get_key("long") for _ in range(2)])
+    bench.admin("PUT", "/limit", {"count": 1000, "milliseconds": 10_000})
     # The SDK's own retries ride out what passes.
     bench.fault(fault="throttle", retry_after=1, times=2, operation="KeyGet")
     patient = bench.keys(retry_policy=RetryPolicy(retry_total=3))
@@ -419,7 +424,7 @@ def applications_prove_themselves_by_secret_certificate_or_another_issuer(bench)
     try:
         workload(bad).get_token(scope)
     except ClientAuthenticationError as error:
-        assert "AADSTS70021" in str(error), error
+        assert "AADSTS700213" in str(error), error
     else:
         raise AssertionError("another subject was taken")
 
@@ -454,19 +459,35 @@ def registration(directory):
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     ).decode()
     write("app.pem", private + certificate)
+    stranger, certificate_of_stranger = key_and_certificate("stranger")
+    private = stranger.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+    write("stranger.pem", private + certificate_of_stranger)
     cluster, _ = key_and_certificate("cluster")
     public = cluster.public_key().public_numbers()
 
-    def token(subject):
+    def token(key=cluster, **changes):
         head = b64(json.dumps({"alg": "RS256", "typ": "JWT", "kid": "cluster-1"}).encode())
         now = int(time.time())
-        body = {"iss": "https://cluster.example", "sub": subject, "aud": ["api://AzureADTokenExchange"]}
-        body.update({"iat": now, "nbf": now, "exp": now + 3600})
+        body = {
+            "iss": "https://cluster.example",
+            "sub": "system:serviceaccount:nodes:validator",
+            "aud": ["api://AzureADTokenExchange"],
+            "iat": now,
+            "nbf": now,
+            "exp": now + 3600,
+            **changes,
+        }
         signed = f"{head}.{b64(json.dumps(body).encode())}"
-        return f"{signed}.{b64(cluster.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256()))}"
+        return f"{signed}.{b64(key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256()))}"
 
-    write("federated.jwt", token("system:serviceaccount:nodes:validator"))
-    write("federated-other.jwt", token("system:serviceaccount:nodes:other"))
+    write("federated.jwt", token())
+    write("federated-other.jwt", token(sub="system:serviceaccount:nodes:other"))
+    write("federated-issuer.jwt", token(iss="https://other.example"))
+    write("federated-audience.jwt", token(aud=["https://kubernetes.default.svc"]))
+    write("federated-expired.jwt", token(exp=int(time.time()) - 600))
+    write("federated-forged.jwt", token(key=stranger))
     app = lambda number: {
         "client_id": f"00000000-0000-4000-8000-0000000000a{number}",
         "object_id": f"00000000-0000-4000-8000-0000000000b{number}",

@@ -1,4 +1,4 @@
-"""What an officer does to a Key Vault key with the Azure SDK for Python, for the demo.
+"""What an officer does to a Key Vault key with the Azure SDK for Python, for the demo and the tests.
 
 usage: vault_key.py READY.json ACTION ARGUMENTS…     READY.json has the ready lines of key-vault and entra
 
@@ -6,12 +6,15 @@ create NAME POLICY.json            prints the version; a key that can be exporte
 enable NAME VERSION / disable NAME VERSION
 assign PRINCIPAL ROLE / revoke PRINCIPAL ROLE      at the admin door; roles are the control plane's in Azure
 fault SERVICE JSON                 at the admin door of "vault" or "attestation"
+limit JSON, clock SECONDS          at the vault's admin door: what it takes in a time, how far its clock is ahead
+get NAME                           prints the vault's answer about a key, as `az rest` does
 """
 
 import http.client
 import json
 import sys
 
+from azure.core.rest import HttpRequest
 from azure.identity import ClientSecretCredential
 from azure.keyvault.keys import KeyClient, KeyReleasePolicy
 
@@ -65,6 +68,13 @@ def main():
         door(ready["vault"], "POST" if action == "assign" else "DELETE", "/roles", body)
     elif action == "fault":
         door(ready[arguments[0]], "POST", "/faults", json.loads(arguments[1]))
+    elif action == "limit":
+        door(ready["vault"], "PUT", "/limit", json.loads(arguments[0]))
+    elif action == "clock":
+        door(ready["vault"], "PUT", "/clock", {"offset_seconds": int(arguments[0])})
+    elif action == "get":
+        request = HttpRequest("GET", f"keys/{arguments[0]}?api-version=7.4")
+        print(client(ready).send_request(request).text())
     else:
         sys.exit(__doc__)
 

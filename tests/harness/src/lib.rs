@@ -5,11 +5,14 @@
 //! - [`Running`], [`Finished`]: a child process, its output, its end.
 //! - [`Node`]: a real blockchain node, and who sealed its blocks; [`keystores`]: real keystore files.
 //! - [`Simulator`]: a subcommand of `nodeseal-sim`; [`Cloud`]: AWS made of them; [`python()`]: a Python with other people's clients.
+//! - [`Azure`]: a subscription made of them, with virtual machines ([`AzureVm`]).
 //! - [`EnclaveMachine`]: an enclave image booted in QEMU, with the programs of [`MachineTools`].
 //! - [`Table`]: what the demo and the image's test print; [`NodeStart`]: their steps that start a node.
 //! - [`memory_scan`]: what is in another process's memory.
 
 mod agent;
+pub mod azure;
+mod azure_vm;
 mod ca;
 mod child;
 pub mod clique;
@@ -33,6 +36,8 @@ mod tpm_process;
 mod wait;
 
 pub use agent::Agent;
+pub use azure::Azure;
+pub use azure_vm::{AzureVm, VmOptions};
 pub use ca::{Manufactured, PrivateCa};
 pub use child::{Finished, Running};
 pub use cloud::Cloud;

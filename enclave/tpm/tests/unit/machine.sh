@@ -37,6 +37,15 @@ sed 's/^tpm = .*/tpm = "swtpm:host=127.0.0.1,port=2321"/' "$deploy/nodeseal-tpm.
 # Where this machine itself may not lock more, neither may a service on it.
 (ulimit -H -l unlimited) 2>/dev/null ||
     sed -i 's/^lock_memory = true/lock_memory = false/' "$machine/etc/nodeseal/nodeseal-tpm.toml"
+# As on a machine of Azure, with another of the kernel's files that only root reads in the place of the event log.
+sed 's|/sys/[^ ]*|/proc/1/environ|' "$deploy/nodeseal-tpm-azure.conf" >"$units/nodeseal-tpm.service.d/azure.conf"
+cat >>"$machine/etc/nodeseal/nodeseal-tpm.toml" <<'TOML'
+[azure]
+allowed_keys = ["https://demo.vault.azure.net/keys/node"]
+[azure.release]
+attestation_services = ["https://sharedweu.weu.attest.azure.net"]
+event_log = "/run/nodeseal-tpm.event-log"
+TOML
 # A software TPM is reached over loopback, a real one by its device without any network.
 cat >"$units/nodeseal-tpm.service.d/software-tpm.conf" <<'UNIT'
 [Service]

@@ -2,35 +2,58 @@
 
 use std::fs;
 
-use nodeseal_harness::{Agent, Context, Error, NodeStart, Result, Table};
-use serde_json::{Value, json};
+use nodeseal_harness::azure::release_and_tpm;
+use nodeseal_harness::{
+    Agent, Azure, AzureVm, Context, Error, NodeStart, Result, Table, TpmProcess, VmOptions,
+};
+use serde_json::Value;
 
 use crate::act1_setup::{NODE_KEY, generate};
-use crate::azure::{Azure, ISSUER, ROLES, Vm, principal};
 
-/// The node's id.
-const NODE: &str = "validator-1";
+/// A machine, and nodeseal-tpm on it.
+struct Machine {
+    vm: AzureVm,
+    trusted: TpmProcess,
+}
+
+impl Machine {
+    fn boot(azure: &Azure, name: &str, platform: &[&str]) -> Result<Self> {
+        let options = VmOptions {
+            platform,
+            ..VmOptions::default()
+        };
+        let vm = azure.machine(name, options)?;
+        let trusted = azure.trusted_side(&vm, "")?;
+        Ok(Self { vm, trusted })
+    }
+
+    fn agent(&self, azure: &Azure, name: &str) -> Result<Agent> {
+        let more = format!("{NODE_KEY}\n[[azure]]\nidentity = \"managed\"");
+        azure.agent(&self.vm, &self.trusted, name, &release_and_tpm(), &more)
+    }
+}
 
 /// Everything of the act.
 pub fn play(table: &mut Table) -> Result<()> {
     let mut azure = Azure::start()?;
-    let mut vm = table.step("a confidential VM, nodeseal-tpm on its vTPM", || {
-        let vm = azure.machine("vm", &[])?;
-        let found = format!("vm id {:.13}…", vm.id);
-        Ok((vm, found))
+    let mut machine = table.step("a confidential VM, nodeseal-tpm on its vTPM", || {
+        let machine = Machine::boot(&azure, "vm", &[])?;
+        let found = format!("vm id {:.13}…", machine.vm.id()?);
+        Ok((machine, found))
     })?;
     table.step("a vault; roles for the machine's identity", || {
-        azure.open_vault(&vm)?;
+        azure.open_vault(&machine.vm, &[])?;
         Ok(((), "verifies tokens, roles and release policies".to_owned()))
     })?;
-    let version = table.step("a key with a release policy, by the Azure SDK", || {
-        let path = azure.path("release-policy.json");
-        fs::write(&path, policy(&vm.id).to_string()).context(path.display())?;
-        let made = azure.administrate(&["create", "node", &path.display().to_string()])?;
-        let found = format!("exportable, immutable; version {made:.8}…");
-        Ok((made, found))
-    })?;
-    let agent = azure.agent(&vm, "node", NODE, NODE_KEY)?;
+    let version = table.step(
+        "a key with nodeseal's release policy, by the Azure SDK",
+        || {
+            let made = azure.create_key("confidential-vm", &[machine.vm.id()?])?;
+            let found = format!("exportable, immutable; version {made:.8}…");
+            Ok((made, found))
+        },
+    )?;
+    let agent = machine.agent(&azure, "node")?;
     let address = table.step("nodeseal generate: azure-release and tpm", || {
         generate(&agent)
     })?;
@@ -38,12 +61,12 @@ pub fn play(table: &mut Table) -> Result<()> {
         agent: &agent,
         directory: agent.directory(),
         address: &address,
-        trusted: ("nodeseal-tpm", vm.trusted.pid()),
+        trusted: ("nodeseal-tpm", machine.trusted.pid()),
     };
     start.play(table)?;
     other_machines(table, &azure, &agent)?;
-    vault_says_no(table, &azure, &mut vm, &agent, &version)?;
-    changed_boot(table, &azure, &mut vm, &agent)?;
+    vault_says_no(table, &azure, &mut machine, &agent, &version)?;
+    changed_boot(table, &azure, &mut machine, &agent)?;
     table.step("the genuine blob on the genuine machine", || {
         agent
             .run(["open", "--check", "nodekey"])?
@@ -53,18 +76,6 @@ pub fn play(table: &mut Table) -> Result<()> {
     table.step("the vault's audit log has every release", || {
         on_record(&azure)
     })
-}
-
-/// What a machine must be to be given the key.
-fn policy(vm: &str) -> Value {
-    let claim = |path: &str, value: &str| json!({ "claim": path, "equals": value });
-    json!({ "version": "1.0.0", "anyOf": [{ "authority": format!("https://{ISSUER}"), "allOf": [
-        claim("x-ms-isolation-tee.x-ms-compliance-status", "azure-compliant-cvm"),
-        claim("x-ms-isolation-tee.x-ms-attestation-type", "sevsnpvm"),
-        claim("x-ms-isolation-tee.x-ms-sevsnpvm-is-debuggable", "false"),
-        claim("x-ms-isolation-tee.x-ms-runtime.vm-configuration.vmUniqueId", vm),
-        claim("secureboot", "true"),
-    ] }] })
 }
 
 /// Other machines with the blob and the identity.
@@ -93,8 +104,8 @@ fn other_machines(table: &mut Table, azure: &Azure, genuine: &Agent) -> Result<(
         ),
     ] {
         table.step(what, || {
-            let vm = azure.machine(name, platform)?;
-            let agent = azure.agent(&vm, &format!("{name}-node"), NODE, NODE_KEY)?;
+            let machine = Machine::boot(azure, name, platform)?;
+            let agent = machine.agent(azure, &format!("{name}-node"))?;
             let blob = agent.blob("nodekey");
             fs::create_dir_all(agent.directory().join("keys")).context(blob.display())?;
             fs::copy(genuine.blob("nodekey"), &blob).context(blob.display())?;
@@ -109,22 +120,22 @@ fn other_machines(table: &mut Table, azure: &Azure, genuine: &Agent) -> Result<(
 fn vault_says_no(
     table: &mut Table,
     azure: &Azure,
-    vm: &mut Vm,
+    machine: &mut Machine,
     agent: &Agent,
     version: &str,
 ) -> Result<()> {
     table.step("the version of the key disabled", || {
         azure.administrate(&["disable", "node", version])?;
-        vm.trusted.serve()?;
+        machine.trusted.serve()?;
         let outcome = agent.refused("nodekey", 3, "azure-key-disabled");
         azure.administrate(&["enable", "node", version])?;
         outcome
     })?;
-    let identity = principal(vm, "managed")?;
-    let [_, release] = ROLES;
+    let identity = machine.vm.principal("managed", 0)?;
+    let [_, release] = Azure::ROLES;
     table.step("the identity without the release role", || {
         azure.administrate(&["revoke", &identity, release])?;
-        vm.trusted.serve()?;
+        machine.trusted.serve()?;
         let outcome = agent.refused("nodekey", 3, "azure-permission");
         azure.administrate(&["assign", &identity, release])?;
         outcome
@@ -136,22 +147,27 @@ fn vault_says_no(
             "vault",
             r#"{"fault": "foreign-jws", "operation": "KeyRelease", "times": 2}"#,
         ])?;
-        vm.trusted.serve()?;
+        machine.trusted.serve()?;
         agent.refused("nodekey", 4, "azure-release-signer")
     })
 }
 
 /// A PCR that is not as the boot's log says, and a token of an earlier boot.
-fn changed_boot(table: &mut Table, azure: &Azure, vm: &mut Vm, agent: &Agent) -> Result<()> {
+fn changed_boot(
+    table: &mut Table,
+    azure: &Azure,
+    machine: &mut Machine,
+    agent: &Agent,
+) -> Result<()> {
     table.step("PCR 4 changed since the boot", || {
-        vm.tpm.extend_pcr(4)?;
-        vm.trusted.serve()?;
+        machine.vm.tpm.extend_pcr(4)?;
+        machine.trusted.serve()?;
         agent.refused("nodekey", 3, "azure-attestation-refused")
     })?;
     table.step("a token of before the reboot, replayed", || {
-        vm.trusted.stop();
-        vm.tpm.reboot()?;
-        vm.trusted.serve()?;
+        machine.trusted.stop();
+        machine.vm.tpm.reboot()?;
+        machine.trusted.serve()?;
         azure.administrate(&[
             "fault",
             "attestation",
@@ -159,7 +175,7 @@ fn changed_boot(table: &mut Table, azure: &Azure, vm: &mut Vm, agent: &Agent) ->
         ])?;
         agent.refused("nodekey", 4, "azure-token-other-boot")
     })?;
-    vm.trusted.serve()
+    machine.trusted.serve()
 }
 
 /// Each release, allowed or not, is a record with nodeseal's own id of the attempt.

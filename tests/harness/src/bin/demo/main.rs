@@ -5,7 +5,6 @@ mod act1_setup;
 mod act2_refusals;
 mod act2_setup;
 mod act3;
-mod azure;
 
 use std::process::ExitCode;
 
