@@ -3,6 +3,8 @@
 
 #[path = "azure/identities.rs"]
 mod identities;
+#[path = "azure/lifecycle.rs"]
+mod lifecycle;
 #[path = "azure/machines.rs"]
 mod machines;
 #[path = "azure/policy.rs"]

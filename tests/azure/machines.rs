@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use nodeseal_harness::azure::release_and_tpm;
-use nodeseal_harness::{Agent, Azure, VmOptions, checkout, python};
+use nodeseal_harness::{Agent, Azure, Finished, VmOptions, checkout, python};
 
 use crate::world::{Refused, SECRET, World, open, opens};
 
@@ -83,6 +83,29 @@ fn a_trusted_launch_machine_has_its_key_released_only_if_that_is_switched_on() {
              presented: a Trusted Launch VM with vm id …, secureboot false, compliance none"
         )
     );
+}
+
+#[test]
+fn a_confidential_machines_id_is_read_out_of_its_tpm_as_the_documents_say() {
+    let azure = Azure::start().unwrap();
+    let vm = azure.machine("vm", VmOptions::default()).unwrap();
+    let documents = std::fs::read_to_string(checkout().join("docs/azure.md")).unwrap();
+    let line = documents
+        .lines()
+        .find(|line| line.starts_with("tpm2_nvread "));
+    // Without jq, which not everybody has.
+    let (line, member) = line.unwrap().split_once(" | jq -r ").unwrap();
+    assert_eq!(member, "'.\"vm-configuration\".vmUniqueId'");
+    let mut read = Command::new("sh");
+    read.args(["-c", line])
+        .env("TPM2TOOLS_TCTI", vm.front.told("tcti").unwrap());
+    let read = Finished::of(&mut read)
+        .unwrap()
+        .success("tpm2_nvread")
+        .unwrap();
+    let claims: serde_json::Value = serde_json::from_slice(&read.stdout).unwrap();
+    let id = &claims["vm-configuration"]["vmUniqueId"];
+    assert_eq!(id.as_str().unwrap(), vm.id().unwrap());
 }
 
 /// Runs this test again in a network of its own, where the metadata service can have its real address; gives whether

@@ -17,7 +17,7 @@ pub struct World {
     pub vm: AzureVm,
     pub trusted: TpmProcess,
     /// Version of the key.
-    version: String,
+    pub version: String,
 }
 
 /// A command that was refused.

@@ -4,6 +4,7 @@ usage: vault_key.py READY.json ACTION ARGUMENTS…     READY.json has the ready 
 
 create NAME POLICY.json            prints the version; a key that can be exported under this release policy
 enable NAME VERSION / disable NAME VERSION
+rotate NAME                        prints the new version
 assign PRINCIPAL ROLE / revoke PRINCIPAL ROLE      at the admin door; roles are the control plane's in Azure
 fault SERVICE JSON                 at the admin door of "vault" or "attestation"
 limit JSON, clock SECONDS          at the vault's admin door: what it takes in a time, how far its clock is ahead
@@ -63,6 +64,8 @@ def main():
         print(key.properties.version)
     elif action in ("enable", "disable"):
         client(ready).update_key_properties(arguments[0], arguments[1], enabled=action == "enable")
+    elif action == "rotate":
+        print(client(ready).rotate_key(arguments[0]).properties.version)
     elif action in ("assign", "revoke"):
         body = {"principal": arguments[0], "role": arguments[1], "scope": "/"}
         door(ready["vault"], "POST" if action == "assign" else "DELETE", "/roles", body)

@@ -34,7 +34,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// A token that proves this boot of this machine, and what it says.
-#[derive(Clone)]
 pub(crate) struct Attested {
     /// As it is sent to a vault.
     pub(crate) token: String,

@@ -1,4 +1,4 @@
-//! What was had from a vault, kept while the rest of a batch needs it.
+//! What was had from a vault or an attestation service, kept while the rest of a batch needs it.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -46,6 +46,11 @@ impl<T> Kept<T> {
         Ok(value)
     }
 
+    /// Has the value of this id made anew the next time.
+    pub(crate) async fn forget(&self, id: &str) {
+        self.places.lock().await.remove(id);
+    }
+
     /// The place of this id; others whose value is too old, and nobody's concern, are dropped.
     async fn place(&self, id: String) -> Place<T> {
         let mut places = self.places.lock().await;
@@ -76,6 +81,8 @@ mod tests {
         assert_eq!(*kept.get("a".to_owned(), made(1)).await.unwrap(), 1);
         assert_eq!(*kept.get("a".to_owned(), made(2)).await.unwrap(), 1);
         assert_eq!(*kept.get("b".to_owned(), made(3)).await.unwrap(), 3);
+        kept.forget("a").await;
+        assert_eq!(*kept.get("a".to_owned(), made(4)).await.unwrap(), 4);
         let brief = Kept::for_at_most(Duration::ZERO);
         assert_eq!(*brief.get("a".to_owned(), made(1)).await.unwrap(), 1);
         assert_eq!(*brief.get("b".to_owned(), made(2)).await.unwrap(), 2);

@@ -1,6 +1,5 @@
 //! The `azure-release` lock: a secret under a key that Key Vault releases to an attested machine.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,8 +24,6 @@ use nodeseal_core::tunnel::Fault;
 use nodeseal_memory::Secret;
 use nodeseal_wire::lock::{AzureReleaseLock, Lock, LockSpec};
 use nodeseal_wire::message::{Class, Fact, Refusal};
-use tokio::sync::Mutex;
-use tokio::time::Instant;
 
 use super::attest::{Attested, attest};
 use super::client::{Answer, Call, Question, Vaults, fact};
@@ -49,7 +46,8 @@ pub struct AzureRelease {
     vaults: Arc<Vaults>,
     config: ReleaseConfig,
     tpm: Arc<dyn GuestTpm>,
-    tokens: Mutex<HashMap<String, (Instant, Attested)>>,
+    /// By attestation service.
+    tokens: Kept<Attested>,
     /// By key and attestation service.
     keys: Kept<Opened>,
 }
@@ -68,7 +66,7 @@ impl AzureRelease {
             vaults,
             config,
             tpm,
-            tokens: Mutex::default(),
+            tokens: Kept::for_at_most(TOKEN_AGE),
             keys: Kept::for_at_most(KEY_AGE),
         }
     }
@@ -129,31 +127,15 @@ impl AzureRelease {
         })
     }
 
-    async fn token(
-        &self,
-        call: &Call<'_>,
-        service: &str,
-        context: LockContext<'_>,
-    ) -> Result<Attested, Refusal> {
-        let mut tokens = self.tokens.lock().await;
-        tokens.retain(|_, (since, _)| since.elapsed() < TOKEN_AGE);
-        if let Some((_, attested)) = tokens.get(service) {
-            return Ok(attested.clone());
-        }
-        let config = &self.vaults.config;
-        let tpm = self.tpm.as_ref();
-        let attested = attest(call, config, &self.config, service, tpm, context).await?;
-        tokens.insert(service.to_owned(), (Instant::now(), attested.clone()));
-        Ok(attested)
-    }
-
     async fn release(
         &self,
         call: &Call<'_>,
         lock: &AzureReleaseLock,
         context: LockContext<'_>,
     ) -> Result<Opened, Refusal> {
-        let attested = self.token(call, &lock.attestation, context).await?;
+        let (config, service, tpm) = (&self.vaults.config, &lock.attestation, self.tpm.as_ref());
+        let attested = attest(call, config, &self.config, service, tpm, context);
+        let attested = self.tokens.get(service.clone(), attested).await?;
         let nonce: [u8; 32] =
             random().map_err(|error| refuse(Class::Internal, "crypto", error.to_string()))?;
         let nonce = BASE64_URL_SAFE_NO_PAD.encode(nonce);
@@ -170,7 +152,7 @@ impl AzureRelease {
             Err(refusal) => {
                 if refusal.class != Class::Unavailable {
                     // A newer token may say something else.
-                    self.tokens.lock().await.remove(&lock.attestation);
+                    self.tokens.forget(&lock.attestation).await;
                 }
                 return Err(refusal);
             }

@@ -36,13 +36,18 @@ impl MachineFiles {
     /// Reads the boot's event log, and what system this is.
     ///
     /// # Errors
-    /// When there is no event log: the service replays it against the quote.
+    /// When there is no event log, or one longer than any: the service replays it against the quote.
     pub fn read(event_log: &Path) -> std::io::Result<Self> {
-        use std::io::Read;
+        use std::io::{Error, ErrorKind, Read};
         let mut log = Vec::new();
-        std::fs::File::open(event_log)?
-            .take(MAX_EVENT_LOG)
+        let read = std::fs::File::open(event_log)?
+            .take(MAX_EVENT_LOG + 1)
             .read_to_end(&mut log)?;
+        if read == 0 || log.len() as u64 > MAX_EVENT_LOG {
+            let expected =
+                format!("expected 1 to {MAX_EVENT_LOG} bytes of an event log, found {read}");
+            return Err(Error::new(ErrorKind::InvalidData, expected));
+        }
         let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
         let field = |name: &str| {
             let line = release.lines().find_map(|line| line.strip_prefix(name));
@@ -153,5 +158,26 @@ impl GuestTpm for AzureTpm {
                 .with_srk(move |tpm, srk| tpm.guest_decrypt(srk, &key, padding, &ciphertext));
             decrypted.await.map_err(|error| refusal(&error))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_event_log_is_read_whole_or_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let read = |length: usize| {
+            std::fs::write(&path, vec![7; length]).unwrap();
+            MachineFiles::read(&path).map(|files| files.event_log.len())
+        };
+        assert_eq!(read(512 << 10).unwrap(), 512 << 10);
+        for length in [0, (512 << 10) + 1] {
+            let expected = format!("expected 1 to 524288 bytes of an event log, found {length}");
+            assert_eq!(read(length).unwrap_err().to_string(), expected);
+        }
     }
 }

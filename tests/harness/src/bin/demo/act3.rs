@@ -45,14 +45,11 @@ pub fn play(table: &mut Table) -> Result<()> {
         azure.open_vault(&machine.vm, &[])?;
         Ok(((), "verifies tokens, roles and release policies".to_owned()))
     })?;
-    let version = table.step(
-        "a key with nodeseal's release policy, by the Azure SDK",
-        || {
-            let made = azure.create_key("confidential-vm", &[machine.vm.id()?])?;
-            let found = format!("exportable, immutable; version {made:.8}…");
-            Ok((made, found))
-        },
-    )?;
+    let version = table.step("a key with a release policy, by the Azure SDK", || {
+        let made = azure.create_key("confidential-vm", &[machine.vm.id()?])?;
+        let found = format!("exportable, immutable; version {made:.8}…");
+        Ok((made, found))
+    })?;
     let agent = machine.agent(&azure, "node")?;
     let address = table.step("nodeseal generate: azure-release and tpm", || {
         generate(&agent)
