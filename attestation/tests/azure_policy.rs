@@ -143,6 +143,19 @@ fn what_is_written_is_clean_reads_back_and_releases_to_the_machine_only() {
 }
 
 #[test]
+fn the_policy_in_the_documents_is_the_one_that_is_written_for_the_machine_in_them() {
+    let documents = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/azure.md");
+    let documents = std::fs::read_to_string(documents).unwrap();
+    let block = |from: &str| {
+        let (_, rest) = documents.split_once(from).unwrap();
+        rest.split_once("```").unwrap().0.to_owned()
+    };
+    let release = block("release.toml says which machines ([policy.md](policy.md)):\n\n```toml\n");
+    let written = release_policy(&AzureSection::parse(&release).unwrap());
+    assert_eq!(parse(&block("```json\n")).unwrap(), written);
+}
+
+#[test]
 fn each_machine_service_and_kind_has_an_entry_of_its_own_without_nesting() {
     let text = RELEASE.replace(
         "[[azure.machine]]",

@@ -88,13 +88,8 @@ fn the_vaults_log_and_nodeseals_have_the_same_id_for_each_release() {
         fact.unwrap_or_else(|| panic!("{name}: {last:#}"))["value"].clone()
     };
     let records = world.azure.audit().unwrap();
-    let released: Vec<&Value> = records
-        .iter()
-        .filter(|record| record["operationName"] == "KeyRelease")
-        .collect();
-    let [released] = released[..] else {
-        panic!("{released:#?}");
-    };
+    let released = |record: &&Value| record["operationName"] == "KeyRelease";
+    let released = records.iter().rev().find(released).unwrap();
     assert_eq!(released["correlationId"], fact("azure-client-request-id"));
     assert_eq!(fact("azure-vm-id"), world.vm.id().unwrap());
     assert_eq!(
@@ -103,4 +98,34 @@ fn the_vaults_log_and_nodeseals_have_the_same_id_for_each_release() {
     );
     let principal = world.vm.principal("managed", 0).unwrap();
     assert_eq!(released["identity"]["claim"]["oid"], principal.as_str());
+}
+
+#[test]
+fn one_release_opens_every_data_key_of_a_batch() {
+    let mut world = World::new();
+    let agent = world.agent("node", &release_and_tpm(), MANAGED);
+    // Sealed one by one, so each under a data key of its own.
+    for name in ["one", "two", "three"] {
+        let file = agent.directory().join(name);
+        fs::write(&file, name).unwrap();
+        let file = file.to_str().unwrap();
+        agent
+            .run(["seal", "--shred", file])
+            .unwrap()
+            .success("seal")
+            .unwrap();
+    }
+    let releases = || {
+        let records = world.azure.audit().unwrap();
+        let released = records
+            .iter()
+            .filter(|r| r["operationName"] == "KeyRelease");
+        released.count()
+    };
+    // A fresh start, which has no key yet.
+    let before = releases();
+    world.trusted.serve().unwrap();
+    let open = ["open", "--check", "one", "two", "three"];
+    agent.run(open).unwrap().success("open").unwrap();
+    assert_eq!(releases(), before + 1);
 }
