@@ -4,6 +4,8 @@ SHELL := /bin/sh
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # The configuration in the enclave image: a file, or a directory of it and the files it names.
 CONFIG ?= deploy/nodeseal-enclave.toml
+# What people run, always built together: so each dependency is built once.
+PROGRAMS := --package nodeseal --package nodeseal-tpm --package nodeseal-sim
 
 .PHONY: help setup demo test check bench image image-test clean
 
@@ -14,7 +16,7 @@ setup: ## install what this machine lacks
 	@tests/setup.sh
 
 demo: setup ## seal a node's keys to a software TPM, start a real node from them, see every attack refused
-	$(CARGO) build --locked --release --package nodeseal --package nodeseal-tpm --package nodeseal-sim
+	$(CARGO) build --locked --release $(PROGRAMS)
 	$(CARGO) build --locked --release --package nodeseal-harness --bin demo
 	@$(TARGET)/release/demo
 
@@ -52,7 +54,7 @@ image: ## build the enclave image from CONFIG=PATH (docs/nitro.md): target/image
 image-test: image ## build the image twice, boot it in QEMU, seal and open through it, see every attack on it refused
 	@tests/setup.sh image-test
 	@tests/image-reproducible.sh $(CONFIG) target/image
-	$(CARGO) build --locked --release --package nodeseal --package nodeseal-sim
+	$(CARGO) build --locked --release $(PROGRAMS)
 	$(CARGO) build --locked --release --package nodeseal-harness --bin image-test
 	@$(TARGET)/release/image-test
 
