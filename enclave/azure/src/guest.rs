@@ -234,6 +234,44 @@ mod tests {
         assert_eq!(information["TpmInfo"]["PCRs"][7]["Index"], 7);
     }
 
+    /// An HCL report of this type around a hardware report of this length.
+    fn hcl_report(kind: u32, hardware: u32) -> Vec<u8> {
+        let claims = b"{}";
+        let length = u32::try_from(claims.len()).unwrap();
+        let mut report = b"HCLA".to_vec();
+        report.extend([2, hardware, 2, 0, 0, 0, 0].map(u32::to_le_bytes).concat());
+        report.extend([0; 1184]);
+        report.extend(
+            [length + 20, 1, kind, 1, length]
+                .map(u32::to_le_bytes)
+                .concat(),
+        );
+        report.extend(claims);
+        report.resize(2600, 0);
+        report
+    }
+
+    #[test]
+    fn a_tdx_machine_is_refused_by_name_and_an_snp_one_needs_its_processors_certificates() {
+        let asked = |kind, hardware, vcek| {
+            let evidence = GuestEvidence {
+                hcl_report: Some(hcl_report(kind, hardware)),
+                ..GuestEvidence::default()
+            };
+            evidence.request(b"fresh", vcek)
+        };
+        asked(2, 1184, Some("PEM")).unwrap();
+        assert_eq!(
+            asked(4, 1024, Some("PEM")).unwrap_err(),
+            "its HCL report is of type Tdx; only SEV-SNP is supported by this version"
+        );
+        assert_eq!(
+            asked(2, 1184, None).unwrap_err(),
+            "this is a confidential machine, but the agent could not get the certificates of its processor from the \
+             metadata service (amd_certification in its configuration)"
+        );
+    }
+
     fn answer(iv: usize, tag: usize, mode: &str) -> Vec<u8> {
         let b64 = |length: usize| BASE64_STANDARD.encode(vec![1; length]);
         let inner = json!({
