@@ -28,8 +28,6 @@ pub enum Kind {
     Generate,
     /// Keys were sealed again under another data key, or replaced.
     Rotate,
-    /// A lease was renewed, or refused.
-    Lease,
     /// What a crash left of a record was found at the end of the log.
     Repair,
 }
@@ -43,7 +41,6 @@ impl Kind {
             Self::Seal => "seal",
             Self::Generate => "generate",
             Self::Rotate => "rotate",
-            Self::Lease => "lease",
             Self::Repair => "repair",
         }
     }
