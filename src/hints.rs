@@ -84,7 +84,7 @@ const HINTS: &[(&str, &str)] = &[
     ),
     (
         "trusted-side-unreachable",
-        "is it running (systemctl status nodeseal-tpm), and is [trusted] address its socket?",
+        "is it running (systemctl status nodeseal-tpm, or nodeseal-enclave), and is [trusted] address where it listens?",
     ),
     (
         "unusable-name",
