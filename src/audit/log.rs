@@ -19,8 +19,6 @@ const LOCK_DEADLINE: Duration = Duration::from_secs(10);
 const LOCK_PAUSE: Duration = Duration::from_millis(2);
 /// First step back from the end of the log in search of its last record; doubled until that is found.
 const FIRST_STEP: u64 = 16 << 10;
-/// Room for that, so that it is read at once.
-const READ_ROOM: usize = (16 << 10) + 1;
 
 /// The audit log cannot be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -255,8 +253,10 @@ impl Tail {
         loop {
             let start = length.saturating_sub(step);
             file.seek(SeekFrom::Start(start))?;
-            let mut bytes = Vec::with_capacity(READ_ROOM);
-            file.take(length - start).read_to_end(&mut bytes)?;
+            let rest = length - start;
+            // Room for all of it, so that it is read at once.
+            let mut bytes = Vec::with_capacity(usize::try_from(rest).unwrap_or_default());
+            file.take(rest).read_to_end(&mut bytes)?;
             let mut parts = bytes.rsplitn(3, |byte| *byte == b'\n');
             let unfinished = parts.next().unwrap_or_default();
             let last = parts.next();
