@@ -12,7 +12,7 @@ use aws_smithy_types::body::SdkBody;
 use hyper::http::uri::Authority;
 use tokio::task::JoinSet;
 
-use crate::tunnel::{ConnectError, Connected, Tunnel};
+use crate::tunnel::{ConnectError, Connected, Tunnel, authority_of};
 
 /// Most bytes of an answer's body: several times the longest KMS gives.
 pub(super) const MAX_BODY: usize = 64 << 10;
@@ -73,9 +73,7 @@ impl Connector {
         let request = request
             .try_into_http1x()
             .map_err(|error| ConnectError::Request(error.to_string()))?;
-        let authority = request.uri().authority().cloned();
-        let authority =
-            authority.ok_or_else(|| ConnectError::Request("it names no host".to_owned()))?;
+        let authority = authority_of(&request)?;
         let connected = self.connected(&authority).await?;
         let answer = self.tunnel.exchange_on(connected, request).await?;
         HttpResponse::try_from(answer.map(SdkBody::from)).map_err(|error| ConnectError::Http {

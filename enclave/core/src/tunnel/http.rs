@@ -98,8 +98,7 @@ impl Tunnel {
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let authority = request.uri().authority().cloned();
-        let authority = authority.ok_or_else(|| bad_request(&"it names no host"))?;
+        let authority = authority_of(&request)?;
         let connected = self.connect(&authority).await?;
         self.exchange_on(connected, request).await
     }
@@ -189,6 +188,15 @@ impl Tunnel {
             },
         }
     }
+}
+
+/// Where the request goes.
+///
+/// # Errors
+/// When its URI names no host.
+pub fn authority_of<B>(request: &Request<B>) -> Result<Authority, ConnectError> {
+    let authority = request.uri().authority().cloned();
+    authority.ok_or_else(|| bad_request(&"it names no host"))
 }
 
 fn bad_request(reason: &dyn ToString) -> ConnectError {

@@ -18,5 +18,5 @@ pub mod tls;
 pub use dial::{Dial, Dialled, Sockets, Stream};
 pub use egress::{Egress, EgressError, printable};
 pub use fault::{Codes, Fault};
-pub use http::{ConnectError, Connected, Tunnel};
+pub use http::{ConnectError, Connected, Tunnel, authority_of};
 pub use tls::{Clock, Roots, TlsError};
