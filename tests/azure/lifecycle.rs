@@ -6,7 +6,7 @@ use nodeseal_harness::Azure;
 use nodeseal_harness::azure::release_and_tpm;
 use serde_json::Value;
 
-use crate::world::{Refused, World, open, opens};
+use crate::world::{Refused, World, open, opens, seal};
 
 const MANAGED: &str = "[[azure]]\nidentity = \"managed\"";
 
@@ -106,14 +106,7 @@ fn one_release_opens_every_data_key_of_a_batch() {
     let agent = world.agent("node", &release_and_tpm(), MANAGED);
     // Sealed one by one, so each under a data key of its own.
     for name in ["one", "two", "three"] {
-        let file = agent.directory().join(name);
-        fs::write(&file, name).unwrap();
-        let file = file.to_str().unwrap();
-        agent
-            .run(["seal", "--shred", file])
-            .unwrap()
-            .success("seal")
-            .unwrap();
+        seal(&agent, name, name);
     }
     let releases = || {
         let records = world.azure.audit().unwrap();

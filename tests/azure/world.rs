@@ -69,14 +69,7 @@ impl World {
 
     /// Seals the password; every agent made later has it.
     pub fn seal(&self, agent: &Agent) {
-        let file = agent.directory().join("password");
-        fs::write(&file, SECRET).unwrap();
-        let file = file.to_str().unwrap();
-        agent
-            .run(["seal", "--shred", file])
-            .unwrap()
-            .success("seal")
-            .unwrap();
+        seal(agent, "password", SECRET);
         fs::copy(agent.blob("password"), self.azure.path("password.sealed")).unwrap();
     }
 
@@ -139,6 +132,18 @@ impl World {
             .unwrap()
             .to_owned()
     }
+}
+
+/// Seals `content` as the key `name`, under a data key of its own.
+pub fn seal(agent: &Agent, name: &str, content: &str) {
+    let file = agent.directory().join(name);
+    fs::write(&file, content).unwrap();
+    let file = file.to_str().unwrap();
+    agent
+        .run(["seal", "--shred", file])
+        .unwrap()
+        .success("seal")
+        .unwrap();
 }
 
 /// The command that opens the password.
