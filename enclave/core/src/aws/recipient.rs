@@ -1,6 +1,7 @@
 //! Recipient keys: RSA-2048, made ahead, used for one request or for those on their way at the same time, wiped.
 
-use std::sync::{Arc, Weak};
+use std::ops::Deref;
+use std::sync::{Arc, Condvar, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -100,59 +101,168 @@ const AHEAD_PER_THREAD: usize = 8;
 /// wiped with the last request that has it.
 pub struct RecipientKeys {
     pool: Mutex<Pool>,
+    orders: Arc<Orders>,
     shared: Duration,
 }
 
 struct Pool {
     ready: mpsc::Receiver<Result<RecipientKey, RecipientError>>,
     /// Taken last, and when.
-    last: Option<(Weak<RecipientKey>, Instant)>,
+    last: Option<(Weak<TakenKey>, Instant)>,
+}
+
+/// Keys that are to be made.
+///
+/// Making one takes a processor longer than all else in an open, so the one that takes the place of a taken key is
+/// ordered when the open is done with that, or when another open would wait for it.
+struct Orders {
+    book: std::sync::Mutex<Book>,
+    changed: Condvar,
+}
+
+struct Book {
+    /// Keys ordered and not begun.
+    open: usize,
+    /// Keys taken in whose place none was ordered yet.
+    owed: usize,
+    /// Whether nobody can take keys any more.
+    closed: bool,
+}
+
+/// A key that was taken; with it ends what it is used for.
+pub struct TakenKey {
+    key: RecipientKey,
+    orders: Arc<Orders>,
 }
 
 impl RecipientKeys {
-    /// Starts to make keys, until `ahead` (at least one) lie ready; whenever one is taken, another is made. A key is
-    /// given to requests for at most `shared`; with zero it is given once.
+    /// Starts to make keys, until `ahead` (at least one) lie ready; in the place of one that was taken, another is made.
+    /// A key is given to requests for at most `shared`; with zero it is given once.
     ///
     /// One thread makes up to eight ahead, so that opens have the other processors; more share the work.
     ///
     /// # Errors
     /// When no thread can be started.
     pub fn start(ahead: usize, shared: Duration) -> Result<Self, RecipientError> {
-        let (sender, ready) = mpsc::channel(ahead.max(1));
+        let ahead = ahead.max(1);
+        let (sender, ready) = mpsc::channel(ahead);
+        let keys = Self::of(ready, ahead, shared);
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        for _ in 0..ahead.max(1).div_ceil(AHEAD_PER_THREAD).min(processors) {
-            let sender = sender.clone();
+        for _ in 0..ahead.div_ceil(AHEAD_PER_THREAD).min(processors) {
+            let (sender, orders) = (sender.clone(), Arc::clone(&keys.orders));
             std::thread::Builder::new()
                 .name("recipient-keys".to_owned())
-                // Ends when nobody can take keys any more.
-                .spawn(move || while sender.blocking_send(RecipientKey::generate()).is_ok() {})?;
+                .spawn(move || make(&orders, &sender))?;
         }
-        let pool = Mutex::new(Pool { ready, last: None });
-        Ok(Self { pool, shared })
+        Ok(keys)
+    }
+
+    fn of(
+        ready: mpsc::Receiver<Result<RecipientKey, RecipientError>>,
+        ordered: usize,
+        shared: Duration,
+    ) -> Self {
+        let book = Book {
+            open: ordered,
+            owed: 0,
+            closed: false,
+        };
+        let orders = Orders {
+            book: std::sync::Mutex::new(book),
+            changed: Condvar::new(),
+        };
+        Self {
+            pool: Mutex::new(Pool { ready, last: None }),
+            orders: Arc::new(orders),
+            shared,
+        }
     }
 
     /// A key; whoever comes first is served first when none is ready.
     ///
     /// # Errors
     /// When the library fails to make one.
-    pub async fn take(&self) -> Result<Arc<RecipientKey>, RecipientError> {
+    pub async fn take(&self) -> Result<Arc<TakenKey>, RecipientError> {
         let mut pool = self.pool.lock().await;
         let made = match pool.ready.try_recv() {
             Ok(made) => made,
             Err(_) => match pool.on_its_way(self.shared) {
                 Some(key) => return Ok(key),
-                None => pool.ready.recv().await.ok_or(RecipientError::Stopped)?,
+                None => {
+                    self.orders.place_owed();
+                    pool.ready.recv().await.ok_or(RecipientError::Stopped)?
+                }
             },
         };
-        let key = Arc::new(made?);
+        self.orders.book().owed += 1;
+        let orders = Arc::clone(&self.orders);
+        let key = match made {
+            Ok(key) => Arc::new(TakenKey { key, orders }),
+            Err(error) => {
+                orders.place_owed();
+                return Err(error);
+            }
+        };
         pool.last = Some((Arc::downgrade(&key), Instant::now()));
         Ok(key)
     }
 }
 
+impl Drop for RecipientKeys {
+    /// Ends the threads.
+    fn drop(&mut self) {
+        self.orders.book().closed = true;
+        self.orders.changed.notify_all();
+    }
+}
+
+impl Orders {
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Orders a key in the place of one that was taken, unless all were.
+    fn place_owed(&self) {
+        let mut book = self.book();
+        if let Some(owed) = book.owed.checked_sub(1) {
+            book.owed = owed;
+            book.open += 1;
+            self.changed.notify_one();
+        }
+    }
+
+    /// Waits for an order; none once nobody can take keys any more.
+    fn next(&self) -> Option<()> {
+        let idle = |book: &mut Book| book.open == 0 && !book.closed;
+        let book = self.changed.wait_while(self.book(), idle);
+        let mut book = book.unwrap_or_else(PoisonError::into_inner);
+        book.open = book.open.checked_sub(1).filter(|_| !book.closed)?;
+        Some(())
+    }
+}
+
+impl Drop for TakenKey {
+    fn drop(&mut self) {
+        self.orders.place_owed();
+    }
+}
+
+impl Deref for TakenKey {
+    type Target = RecipientKey;
+
+    fn deref(&self) -> &RecipientKey {
+        &self.key
+    }
+}
+
+/// Makes what is ordered, until nobody can take keys any more.
+fn make(orders: &Orders, ready: &mpsc::Sender<Result<RecipientKey, RecipientError>>) {
+    while orders.next().is_some() && ready.blocking_send(RecipientKey::generate()).is_ok() {}
+}
+
 impl Pool {
     /// The key taken last, less than `shared` ago, if a request still has it.
-    fn on_its_way(&self, shared: Duration) -> Option<Arc<RecipientKey>> {
+    fn on_its_way(&self, shared: Duration) -> Option<Arc<TakenKey>> {
         let (key, since) = self.last.as_ref()?;
         (since.elapsed() < shared).then(|| key.upgrade())?
     }
@@ -186,13 +296,17 @@ mod tests {
     }
 
     /// Keys of which two are ready and no more come.
-    fn two_ready(shared: Duration) -> (RecipientKeys, impl Sized) {
+    fn two_ready(
+        shared: Duration,
+    ) -> (
+        RecipientKeys,
+        mpsc::Sender<Result<RecipientKey, RecipientError>>,
+    ) {
         let (sender, ready) = mpsc::channel(2);
         for _ in 0..2 {
             sender.try_send(RecipientKey::generate()).unwrap();
         }
-        let pool = Mutex::new(Pool { ready, last: None });
-        (RecipientKeys { pool, shared }, sender)
+        (RecipientKeys::of(ready, 0, shared), sender)
     }
 
     #[tokio::test(start_paused = true)]
@@ -219,6 +333,42 @@ mod tests {
         drop(keys.take().await.unwrap());
         let again = tokio::time::timeout(Duration::from_secs(1), keys.take()).await;
         assert!(again.is_err(), "a key was kept");
+    }
+
+    /// How many keys are ordered, and in how many keys' places none is yet.
+    fn book(keys: &RecipientKeys) -> (usize, usize) {
+        let book = keys.orders.book();
+        (book.open, book.owed)
+    }
+
+    #[tokio::test]
+    async fn the_next_key_is_ordered_when_a_request_is_done_with_its_own() {
+        let (keys, _more) = two_ready(Duration::from_secs(5));
+        let first = keys.take().await.unwrap();
+        let second = keys.take().await.unwrap();
+        let shared = keys.take().await.unwrap();
+        assert_eq!(book(&keys), (0, 2));
+        drop(first);
+        assert_eq!(book(&keys), (1, 1));
+        drop(second);
+        assert_eq!(book(&keys), (1, 1), "a request still has it");
+        drop(shared);
+        assert_eq!(book(&keys), (2, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_taker_that_must_wait_orders_a_key_at_once() {
+        let (keys, more) = two_ready(Duration::ZERO);
+        let _first = keys.take().await.unwrap();
+        let _second = keys.take().await.unwrap();
+        let waits = tokio::time::timeout(Duration::from_secs(1), keys.take()).await;
+        assert!(waits.is_err(), "nobody makes keys here");
+        assert_eq!(book(&keys), (1, 1));
+        more.try_send(RecipientKey::generate()).unwrap();
+        let third = keys.take().await.unwrap();
+        assert_eq!(book(&keys), (1, 2));
+        drop(third);
+        assert_eq!(book(&keys), (2, 1));
     }
 
     #[tokio::test(start_paused = true)]

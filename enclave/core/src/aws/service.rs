@@ -19,7 +19,7 @@ use super::cms::Envelope;
 use super::config::{AwsKmsConfig, AwsKmsConfigError};
 use super::connector::{Ahead, MAX_BODY};
 use super::presented::Presented;
-use super::recipient::{RecipientKey, RecipientKeys};
+use super::recipient::{RecipientKey, RecipientKeys, TakenKey};
 use crate::evidence::{AttestError, AttestationRequest, Attester};
 use crate::lock::{BoxFuture, KeyService, LOCK_SECRET_LENGTH, LockContext, NewLock, OpenedLock};
 use crate::refusal::refuse;
@@ -51,7 +51,7 @@ struct Attestation {
 /// What goes into a request so that KMS answers to this trusted side alone.
 struct Evidence {
     document: Vec<u8>,
-    recipient: Arc<RecipientKey>,
+    recipient: Arc<TakenKey>,
     kind: &'static str,
     presented: Option<Presented>,
 }
@@ -156,7 +156,7 @@ impl AwsKms {
         if let Some(evidence) = &evidence {
             facts.extend(evidence.facts());
         }
-        let recipient = evidence.as_ref().map(|e| e.recipient.as_ref());
+        let recipient = evidence.as_ref().map(|e| &**e.recipient);
         let (secret, ciphertext) = check(answer, &question, recipient)
             .map_err(|fault| refusal(fault, request_id.as_deref()))?;
         Ok(Given {
