@@ -147,21 +147,22 @@ struct Asker<'a, W> {
 impl<W: AsyncWrite + Unpin> Asker<'_, W> {
     /// Asks for every chunk; the last request says that it is the last, and is given back.
     async fn ask_all(mut self, mut chunks: mpsc::Receiver<Chunk>) -> Result<Request, ClientError> {
-        let mut held: Option<Chunk> = None;
+        let mut left = self.sources.len();
+        let mut more_expected = false;
         while let Some(chunk) = chunks.recv().await {
-            if chunk.blobs.is_empty() {
+            left = left.saturating_sub(chunk.blobs.len() + chunk.failed.len());
+            // Where the last files could not be read, a request without blobs ends the batch.
+            if chunk.blobs.is_empty() && (left > 0 || !more_expected) {
                 self.pass_on(chunk).await;
-            } else if let Some(previous) = held.replace(chunk) {
-                self.ask(previous, true).await?;
+                continue;
             }
-        }
-        if let Some(last) = held {
-            self.ask(last, false).await?;
+            more_expected = left > 0;
+            self.ask(chunk, more_expected).await?;
         }
         Ok(self.request)
     }
 
-    async fn ask(&mut self, chunk: Chunk, more: bool) -> Result<(), ClientError> {
+    async fn ask(&mut self, mut chunk: Chunk, more: bool) -> Result<(), ClientError> {
         if let Request::Open(open) = &mut self.request {
             open.more = more;
             self.supplies
@@ -178,6 +179,7 @@ impl<W: AsyncWrite + Unpin> Asker<'_, W> {
         }
         let message = self.request.encode();
         send(&mut self.outgoing, self.wait, &message, &chunk.bytes).await?;
+        chunk.asked = true;
         self.pass_on(chunk).await;
         Ok(())
     }
@@ -201,7 +203,7 @@ async fn take_replies<E: From<ClientError>>(
         for (index, refusal) in chunk.failed {
             each(index, Err(refusal))?;
         }
-        if chunk.blobs.is_empty() {
+        if !chunk.asked {
             continue;
         }
         let (reply, payload) = receive(incoming, wait, spare.take()).await?;

@@ -27,7 +27,7 @@ const STRIDE: usize = 64;
 /// Requests' worth of files read ahead: enough while the first lock is being asked, little enough to stay in the
 /// processor's cache.
 const READ_AHEAD: usize = 4;
-/// What is read of a file at once: a usual blob whole.
+/// Room for each file: a usual blob is read by one call.
 const FILE_ROOM: usize = 8 << 10;
 
 /// Blobs read and not yet asked for, or asked for and not yet answered.
@@ -36,6 +36,8 @@ pub struct Chunk {
     pub blobs: Vec<(usize, u32)>,
     /// One after the other.
     pub bytes: Vec<u8>,
+    /// Whether they were asked for, so that a reply comes.
+    pub asked: bool,
     /// Files that could not be read.
     pub failed: Vec<(usize, Refusal)>,
     /// Where `bytes` goes when nobody needs it any more.
@@ -99,6 +101,14 @@ pub fn start_reading(sources: &Arc<[BlobSource]>) -> mpsc::Receiver<Chunk> {
                         return;
                     }
                 }
+                // Where more than one request is needed, the first is a small one: the locks are asked while the rest
+                // is read.
+                if start == 0
+                    && sources.len() > CHUNK_BLOBS
+                    && out.blocking_send(chunk.replaced()).is_err()
+                {
+                    return;
+                }
             }
             let _ = out.blocking_send(chunk);
         });
@@ -111,6 +121,7 @@ impl Chunk {
         Self {
             blobs: Vec::new(),
             bytes,
+            asked: false,
             failed: Vec::new(),
             spare,
         }
@@ -168,9 +179,16 @@ impl FileReader {
         let mut length = 0;
         while length <= MAX_BLOB {
             bytes.reserve(FILE_ROOM);
+            let room = bytes.capacity() - bytes.len();
             match rustix::io::read(&file, rustix::buffer::spare_capacity(bytes)) {
-                Ok(0) => break,
-                Ok(more) => length += more,
+                Ok(more) => {
+                    length += more;
+                    // A file gives less than there is room for only at its end (read(3p)); asking again would cost a
+                    // fifth of the whole.
+                    if more < room {
+                        break;
+                    }
+                }
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error),
             }

@@ -41,7 +41,6 @@ enum Staged {
 }
 
 /// What is told of an opened key.
-#[derive(Default)]
 struct Told {
     name: String,
     key_type: &'static str,
@@ -49,8 +48,9 @@ struct Told {
     file: Option<PathBuf>,
 }
 
-/// What became of each blob, in order.
-type Outcomes = Vec<Option<Result<Told, Failure>>>;
+/// What became of each blob, in order; nothing is told of one that was only checked. Boxed: with ten thousand of them
+/// it is felt how large each is.
+type Outcomes<T> = Vec<Option<Result<Option<Box<T>>, Box<Failure>>>>;
 
 /// Opens the keys.
 ///
@@ -73,7 +73,7 @@ pub fn run(app: &App, args: &OpenArgs) -> Result<Report, Failure> {
         Sink::Directory(_) => files_at_a_time(),
         _ => sources.len(),
     };
-    let mut outcomes = Outcomes::new();
+    let mut outcomes = Outcomes::<Told>::new();
     let mut data_keys = Vec::new();
     app.wait_for(async {
         let mut connection = connect(&config).await?;
@@ -110,25 +110,31 @@ impl Job<'_> {
         &self,
         connection: &mut Connection,
         sources: Arc<[BlobSource]>,
-    ) -> Result<(Outcomes, Vec<DataKeyReport>), Failure> {
+    ) -> Result<(Outcomes<Told>, Vec<DataKeyReport>), Failure> {
         let mut trail = Trail::new(Kind::Open, &self.config.node);
-        let mut outcomes: Vec<Option<Result<(Staged, Told), Failure>>> = Vec::new();
+        let mut outcomes = Outcomes::<(Staged, Told)>::new();
         outcomes.resize_with(sources.len(), || None);
         let (supplies, asked) = (gather(self.config)?, Arc::clone(&sources));
         let mut known = KnownWays::default();
         let node = &self.config.node;
         let opened = open_blobs(connection, node, supplies, asked, |index, opened| {
             if let (Some(outcome), Some(source)) = (outcomes.get_mut(index), sources.get(index)) {
-                *outcome = Some(self.take(source, opened, &mut trail, &mut known));
+                let taken = self.take(source, opened, &mut trail, &mut known);
+                *outcome = Some(taken.map_err(Box::new));
             }
             Ok::<_, Failure>(())
         })
         .await;
         let reports = recorded(trail, self.config, opened)?;
-        let release = |outcome: Option<Result<(Staged, Told), Failure>>| {
-            Some(outcome?.and_then(|(staged, told)| staged.release().map(|()| told)))
+        let release = |ready: Box<(Staged, Told)>| {
+            let (staged, told) = *ready;
+            staged.release().map(|()| Box::new(told))
         };
-        Ok((outcomes.into_iter().map(release).collect(), reports))
+        let release = |outcome: Result<Option<Box<(Staged, Told)>>, Box<Failure>>| {
+            outcome.and_then(|ready| Ok(ready.map(release).transpose()?))
+        };
+        let outcomes = outcomes.into_iter().map(|outcome| outcome.map(release));
+        Ok((outcomes.collect(), reports))
     }
 
     fn take(
@@ -137,7 +143,7 @@ impl Job<'_> {
         opened: Result<Opened<'_>, Refusal>,
         trail: &mut Trail,
         known: &mut KnownWays,
-    ) -> Result<(Staged, Told), Failure> {
+    ) -> Result<Option<Box<(Staged, Told)>>, Failure> {
         let opened = opened.map_err(|refusal| {
             let name = source.name.as_deref().unwrap_or_default();
             trail.refused(name, Some(&source.path), &refusal);
@@ -147,7 +153,7 @@ impl Job<'_> {
             trail.checked(opened.blob);
         }
         if !self.look {
-            return Ok((Staged::Nowhere, Told::default()));
+            return Ok(None);
         }
         let (staged, told) = self.stage(&opened, known).inspect_err(|failure| {
             let name = source.name.as_deref().unwrap_or_default();
@@ -156,7 +162,7 @@ impl Job<'_> {
         if !matches!(self.sink, Sink::Nowhere) {
             trail.done(Some(&told.name), opened.blob);
         }
-        Ok((staged, told))
+        Ok(Some(Box::new((staged, told))))
     }
 
     fn stage(&self, opened: &Opened<'_>, known: &mut KnownWays) -> Result<(Staged, Told), Failure> {
@@ -261,7 +267,7 @@ impl Sink {
 /// What became of all.
 struct Done<'a> {
     sources: &'a [BlobSource],
-    outcomes: &'a Outcomes,
+    outcomes: &'a Outcomes<Told>,
     data_keys: &'a [DataKeyReport],
 }
 
@@ -293,13 +299,12 @@ impl Done<'_> {
         let mut text = String::new();
         for (source, outcome) in self.sources.iter().zip(self.outcomes) {
             let line = match outcome {
-                Some(Ok(Told {
-                    name,
-                    file: Some(file),
-                    ..
-                })) => format!("{name}: {}\n", file.display()),
+                Some(Ok(Some(told))) => match &told.file {
+                    Some(file) => format!("{}: {}\n", told.name, file.display()),
+                    None => continue,
+                },
                 Some(Err(failure)) => format!("{}: {}\n", source.path.display(), failure.message),
-                Some(Ok(_)) | None => continue,
+                Some(Ok(None)) | None => continue,
             };
             text.push_str(&line);
         }
@@ -315,7 +320,8 @@ impl Done<'_> {
         let keys = each.filter_map(|(source, outcome)| {
             let path = source.path.display().to_string();
             Some(match outcome.as_ref()? {
-                Ok(told) => json!({
+                Ok(None) => json!({ "blob": path }),
+                Ok(Some(told)) => json!({
                     "blob": path,
                     "name": told.name,
                     "type": told.key_type,

@@ -99,15 +99,24 @@ pub fn find_blobs(directory: &Path) -> Result<Vec<PathBuf>, FileError> {
 fn add_blobs(directory: &Path, depth: usize, blobs: &mut Vec<PathBuf>) -> Result<(), FileError> {
     for entry in entries(directory, depth)? {
         let entry = entry.map_err(io("list", directory))?;
-        let path = entry.path();
-        let is_blob = path.extension().is_some_and(|end| end == BLOB_EXTENSION);
         let kind = entry
             .file_type()
             .map_err(io("look at a file in", directory))?;
+        let name = entry.file_name();
+        let is_blob = Path::new(&name)
+            .extension()
+            .is_some_and(|end| end == BLOB_EXTENSION);
+        // Made in one piece: with ten thousand paths it is felt when each grows.
+        let path = || {
+            let mut path = PathBuf::with_capacity(directory.as_os_str().len() + 1 + name.len());
+            path.push(directory);
+            path.push(&name);
+            path
+        };
         if kind.is_dir() {
-            add_blobs(&path, depth + 1, blobs)?;
+            add_blobs(&path(), depth + 1, blobs)?;
         } else if is_blob && (kind.is_file() || kind.is_symlink()) {
-            blobs.push(path);
+            blobs.push(path());
         }
     }
     Ok(())
