@@ -14,8 +14,28 @@ use super::{AuditError, AuditSettings, record};
 /// A record in the making.
 pub struct Trail {
     event: Event,
-    /// Ways of each data key seen, with its id.
-    ways: Vec<([u8; 16], Arc<[Way]>)>,
+    seen: Vec<SeenDataKey>,
+}
+
+/// A data key that some blob of the batch has.
+struct SeenDataKey {
+    id: [u8; 16],
+    ways: Arc<[Way]>,
+    /// Where in the last such blob the id stands. In that of a key whose name is as long, it stands there too.
+    at: usize,
+}
+
+impl SeenDataKey {
+    /// Whether the blob is of this data key.
+    fn is_of(&mut self, blob: &[u8]) -> bool {
+        let there = blob.get(self.at..).unwrap_or_default();
+        if there.starts_with(&self.id) {
+            return true;
+        }
+        let found = memmem::find(blob, &self.id);
+        self.at = found.unwrap_or(self.at);
+        found.is_some()
+    }
 }
 
 impl Trail {
@@ -24,38 +44,33 @@ impl Trail {
     pub fn new(kind: Kind, node: &str) -> Self {
         Self {
             event: Event::new(kind, node),
-            ways: Vec::new(),
+            seen: Vec::new(),
         }
     }
 
-    /// A blob was opened, or made. Without a name, that in its header is taken.
-    pub fn done(&mut self, name: Option<&str>, blob: &[u8]) {
-        // A blob of a data key already seen is not read again: ten thousand of them would be felt.
-        let seen = |(id, _): &([u8; 16], Arc<[Way]>)| memmem::find(blob, id).is_some();
-        let delivered = Outcome::Delivered(0);
-        match name {
-            Some(name) if self.ways.iter().any(seen) => self.event.key(name, blob, &delivered),
-            _ => match Blob::parse(blob) {
-                Ok(Blob { header, .. }) => {
-                    self.event
-                        .key(name.unwrap_or(&header.name), blob, &delivered);
-                    if !self.ways.iter().any(|(id, _)| *id == header.data_key_id) {
-                        self.ways.push((header.data_key_id, header.ways));
-                    }
-                }
-                Err(_) => self.event.key(name.unwrap_or_default(), blob, &delivered),
-            },
-        }
+    /// A blob of the key `name` was opened, or made.
+    pub fn done(&mut self, name: &str, blob: &[u8]) {
+        self.learn(blob);
+        self.event.key(name, blob, &Outcome::Delivered(0));
     }
 
     /// A blob was opened only to see whether it would: it is counted, not listed.
     pub fn checked(&mut self, blob: &[u8]) {
+        self.learn(blob);
         self.event.checked += 1;
-        let seen = |(id, _): &([u8; 16], Arc<[Way]>)| memmem::find(blob, id).is_some();
-        if !self.ways.iter().any(seen)
-            && let Ok(Blob { header, .. }) = Blob::parse(blob)
-        {
-            self.ways.push((header.data_key_id, header.ways));
+    }
+
+    /// Notes the ways of the blob's data key. A blob of one already seen is not read again: ten thousand would be felt.
+    fn learn(&mut self, blob: &[u8]) {
+        if self.seen.iter_mut().any(|seen| seen.is_of(blob)) {
+            return;
+        }
+        if let Ok(Blob { header, .. }) = Blob::parse(blob) {
+            self.seen.push(SeenDataKey {
+                id: header.data_key_id,
+                ways: header.ways,
+                at: 0,
+            });
         }
     }
 
@@ -82,8 +97,8 @@ impl Trail {
         reports: &[DataKeyReport],
     ) -> Result<(), AuditError> {
         for report in reports {
-            let ways = self.ways.iter().find(|(id, _)| *id == report.id);
-            let way = ways.and_then(|(_, ways)| ways.iter().find(|way| way.label == report.way));
+            let seen = self.seen.iter().find(|seen| seen.id == report.id);
+            let way = seen.and_then(|seen| seen.ways.iter().find(|way| way.label == report.way));
             let locks = way.map_or(&[][..], |way| &way.locks);
             let kinds: Vec<&str> = locks.iter().map(|lock| lock.kind()).collect();
             self.event.data_key(report, &kinds);

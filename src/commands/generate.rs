@@ -61,7 +61,7 @@ pub fn run(app: &App, args: &GenerateArgs) -> Result<Report, Failure> {
         };
         for made in sealer.seal(&[Generated(about)]).await? {
             let made = made?;
-            trail.done(Some(&args.name), &made);
+            trail.done(&args.name, &made);
             blob = Some(made);
         }
         Ok(sealer.reports)

@@ -50,7 +50,8 @@ struct Told {
 
 /// What became of each blob, in order; nothing is told of one that was only checked. Boxed: with ten thousand of them
 /// it is felt how large each is.
-type Outcomes<T> = Vec<Option<Result<Option<Box<T>>, Box<Failure>>>>;
+type Outcomes<T> = Vec<Option<Outcome<T>>>;
+type Outcome<T> = Result<Option<Box<T>>, Box<Failure>>;
 
 /// Opens the keys.
 ///
@@ -126,14 +127,7 @@ impl Job<'_> {
         })
         .await;
         let reports = recorded(trail, self.config, opened)?;
-        let release = |ready: Box<(Staged, Told)>| {
-            let (staged, told) = *ready;
-            staged.release().map(|()| Box::new(told))
-        };
-        let release = |outcome: Result<Option<Box<(Staged, Told)>>, Box<Failure>>| {
-            outcome.and_then(|ready| Ok(ready.map(release).transpose()?))
-        };
-        let outcomes = outcomes.into_iter().map(|outcome| outcome.map(release));
+        let outcomes = outcomes.into_iter().map(|outcome| Some(release(outcome?)));
         Ok((outcomes.collect(), reports))
     }
 
@@ -160,7 +154,7 @@ impl Job<'_> {
             trail.refused(name, Some(&source.path), &failure.refusal());
         })?;
         if !matches!(self.sink, Sink::Nowhere) {
-            trail.done(Some(&told.name), opened.blob);
+            trail.done(&told.name, opened.blob);
         }
         Ok(Some(Box::new((staged, told))))
     }
@@ -190,6 +184,16 @@ impl Job<'_> {
         };
         Ok((staged, told))
     }
+}
+
+/// Lets the key out that was opened.
+fn release(outcome: Outcome<(Staged, Told)>) -> Outcome<Told> {
+    let Some(ready) = outcome? else {
+        return Ok(None);
+    };
+    let (staged, told) = *ready;
+    staged.release()?;
+    Ok(Some(Box::new(told)))
 }
 
 impl Staged {

@@ -122,7 +122,7 @@ async fn seal_some(
     for (key, sealed) in keys.iter_mut().zip(sealed) {
         let replaced = match sealed {
             Ok(blob) => {
-                trail.done(Some(&key.header.name), &blob);
+                trail.done(&key.header.name, &blob);
                 key.replace_by(&blob)
             }
             Err(refusal) => {
@@ -183,7 +183,7 @@ impl Rotated {
         };
         match opened {
             Ok(opened) => {
-                trail.done(Some(&self.header.name), opened.blob);
+                trail.done(&self.header.name, opened.blob);
                 Ok(kept.discard()?)
             }
             Err(refusal) => {

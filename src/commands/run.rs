@@ -67,7 +67,7 @@ async fn open_all(config: &Config, handover: &mut Handover) -> Result<(), Failur
                 match opened {
                     Ok(opened) => match check_blob(config, entry, opened.blob) {
                         Ok(()) => {
-                            trail.done(Some(&entry.name), opened.blob);
+                            trail.done(&entry.name, opened.blob);
                             if failed.is_empty() {
                                 handover.deliver(entry, opened.key)?;
                             }

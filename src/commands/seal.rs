@@ -108,7 +108,7 @@ async fn seal_some(
     for (file, sealed) in files.iter_mut().zip(sealed) {
         match sealed {
             Ok(blob) => {
-                trail.done(Some(&file.about.name), &blob);
+                trail.done(&file.about.name, &blob);
                 file.public_key = public_key(&blob);
                 to_write.push((file.target.clone(), blob));
                 places.push(file);

@@ -54,7 +54,7 @@ fn remove_if_equal(
         trail.refused(name, Some(&file.target), &refusal);
         Failure::from(refusal).of(file.target.display())
     })?;
-    trail.done(Some(name), opened.blob);
+    trail.done(name, opened.blob);
     let different = || {
         let message = format!(
             "{}: was kept: its blob {} does not hold the same key",
