@@ -177,15 +177,15 @@ fn the_way_into_a_virtual_machine_is_asked_for_and_checked() {
     });
 }
 
-/// Opens `count` files, of which every tenth is missing, at a peer that gives each blob back as its key.
-fn open_at_echo(
-    count: usize,
-    directory: &Path,
-) -> (BTreeMap<usize, Result<usize, String>>, Vec<bool>) {
+/// Outcome of each file by its number, and of each request how many blobs it had and whether more were to come.
+type Echoed = (BTreeMap<usize, Result<usize, String>>, Vec<(usize, bool)>);
+
+/// Opens `count` files of these lengths, some of which may be missing, at a peer that gives each blob back as its key.
+fn open_at_echo(count: usize, directory: &Path, length: impl Fn(usize) -> Option<usize>) -> Echoed {
     let source = |number: usize| {
         let path = directory.join(format!("{number}"));
-        if number % 10 != 9 {
-            std::fs::write(&path, vec![b'x'; 100 + number * 3]).unwrap();
+        if let Some(length) = length(number) {
+            std::fs::write(&path, vec![b'x'; length]).unwrap();
         }
         BlobSource {
             path,
@@ -193,14 +193,14 @@ fn open_at_echo(
         }
     };
     let sources: Vec<_> = (0..count).map(source).collect();
-    let (told_more, more) = std::sync::mpsc::channel();
+    let (told, requests) = std::sync::mpsc::channel();
     let mut outcomes = BTreeMap::new();
     run(async {
         let peer = Peer::polite(move |request, payload| {
             let Request::Open(OpenRequest { blobs, more, .. }) = request else {
                 return None;
             };
-            told_more.send(more).unwrap();
+            told.send((blobs.len(), more)).unwrap();
             assert!(blobs.iter().all(|blob| blob.name.is_some()));
             let outcomes = blobs
                 .iter()
@@ -233,29 +233,47 @@ fn open_at_echo(
         .await
         .unwrap();
     });
-    (outcomes, more.iter().collect())
+    (outcomes, requests.iter().collect())
 }
 
 #[test]
 fn every_blob_of_a_batch_is_told_once_and_the_last_request_says_so() {
     let directory = tempfile::tempdir().unwrap();
-    for count in [0, 1, 9, 10, 40, 2000] {
-        let (outcomes, more) = open_at_echo(count, directory.path());
+    for count in [0, 1, 9, 10, 40, 2000, 2500] {
+        let length = |number| (number % 10 != 9).then_some(100 + number * 3);
+        let (outcomes, requests) = open_at_echo(count, directory.path(), length);
         assert_eq!(outcomes.len(), count);
         for (number, outcome) in outcomes {
-            let expected = match number % 10 {
-                9 => Err("unreadable".to_owned()),
-                _ => Ok(100 + number * 3),
-            };
+            let expected = length(number).ok_or_else(|| "unreadable".to_owned());
             assert_eq!(outcome, expected, "{number}");
         }
-        assert_eq!(
-            more.iter().filter(|more| !**more).count(),
-            usize::from(count > 0)
-        );
-        assert_eq!(more.last(), (count > 0).then_some(&false));
-        assert!(count < 2000 || more.len() > 4, "{} requests", more.len());
+        let last = |(_, more): &(usize, bool)| !*more;
+        let lasts = requests.iter().filter(|request| last(request)).count();
+        assert_eq!(lasts, usize::from(count > 0));
+        assert!(requests.last().is_none_or(last));
+        assert!(count < 2000 || requests.len() > 4, "{}", requests.len());
     }
+}
+
+#[test]
+fn a_batch_whose_last_files_cannot_be_read_is_ended_by_a_request_without_blobs() {
+    let directory = tempfile::tempdir().unwrap();
+    let length = |number| (number < 2).then_some(300 << 10);
+    let (outcomes, requests) = open_at_echo(3, directory.path(), length);
+    assert_eq!(outcomes[&1], Ok(300 << 10));
+    assert_eq!(outcomes[&2], Err("unreadable".to_owned()));
+    assert_eq!(requests, [(2, true), (0, false)]);
+}
+
+#[test]
+fn a_batch_of_several_requests_begins_with_a_small_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_, requests) = open_at_echo(2500, directory.path(), |_| Some(300));
+    // Of two readers, so that it need not be the very first.
+    assert!(
+        requests.iter().any(|(blobs, _)| *blobs == 64),
+        "{requests:?}"
+    );
 }
 
 #[test]

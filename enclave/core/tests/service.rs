@@ -108,6 +108,14 @@ impl Client {
             (other, _) => panic!("{other:?}"),
         }
     }
+
+    /// How many data keys the trusted side holds.
+    async fn held(&mut self) -> u64 {
+        match self.ask(&Request::Status, &[]).await {
+            (Reply::Status(status), _) => status.data_keys_held,
+            (other, _) => panic!("{other:?}"),
+        }
+    }
 }
 
 fn open_request(blobs: &[Vec<u8>], more: bool) -> Request {
@@ -332,17 +340,25 @@ async fn a_batch_in_several_requests_asks_once_and_lock_forgets_its_data_key() {
     client.open(&blobs[..1], true).await;
     client.open(&blobs[1..], true).await;
     assert_eq!(service.asked.load(Relaxed), 1);
-    let held = |reply| match reply {
-        (Reply::Status(status), _) => status.data_keys_held,
-        (other, _) => panic!("{other:?}"),
-    };
-    assert_eq!(held(client.ask(&Request::Status, &[]).await), 1);
+    assert_eq!(client.held().await, 1);
     let mut other = Client::greeted(&side).await;
     assert_eq!(other.ask(&Request::Lock, &[]).await.0, Reply::Locked);
-    assert_eq!(held(client.ask(&Request::Status, &[]).await), 0);
+    assert_eq!(client.held().await, 0);
     client.open(&blobs[1..], false).await;
     assert_eq!(service.asked.load(Relaxed), 2);
-    assert_eq!(held(client.ask(&Request::Status, &[]).await), 0);
+    assert_eq!(client.held().await, 0);
+}
+
+#[tokio::test]
+async fn a_request_without_blobs_ends_a_batch() {
+    let (side, _) = side();
+    let mut client = Client::greeted(&side).await;
+    let keys = vec![given("a", b"1")];
+    let (_, blobs) = client.seal(new_data_key(), keys, b"1").await;
+    client.open(&blobs, true).await;
+    assert_eq!(client.held().await, 1);
+    assert_eq!(client.open(&[], false).await.1, Vec::<Vec<u8>>::new());
+    assert_eq!(client.held().await, 0);
 }
 
 #[tokio::test]
