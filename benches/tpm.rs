@@ -4,7 +4,10 @@
 #![allow(missing_docs)]
 
 mod report;
+mod tpm_library;
 mod tpm_parts;
+#[path = "../enclave/tpm/tests/tss/mod.rs"]
+mod tss;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -109,7 +112,7 @@ fn single_key(
     let clevis = Clevis::seal(swtpm, agent.directory())?;
     let watched = Watched::new(swtpm)?;
     watched.take_blob(agent, "nodekey")?;
-    let mut parts = tpm_parts::Parts::new(tpm, agent)?;
+    let mut parts = tpm_parts::Parts::new(swtpm, tpm, agent)?;
 
     let (mut ours, mut theirs, mut clevises, mut floors) = (vec![], vec![], vec![], vec![]);
     let mut commands = 0;

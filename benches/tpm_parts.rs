@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use nodeseal_harness::{Agent, Context, Error, Result, TpmProcess};
+use nodeseal_harness::{Agent, Context, Error, Result, Swtpm, TpmProcess};
 use nodeseal_sim::interposer::Exchange;
 use nodeseal_wire::frame::{read_frame, write_frame};
 use nodeseal_wire::message::{BlobRef, OpenRequest, PROTOCOL, Reply, Request};
@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use tokio::net::UnixStream;
 
 use crate::report::{Report, median, ms, timed};
+use crate::tpm_library::Library;
 use crate::{open, ratio, run};
 
 /// Times of each part, one per round.
@@ -27,11 +28,13 @@ pub struct Parts {
     requests: Vec<Duration>,
     without_disk: Vec<Duration>,
     replays: Vec<Duration>,
+    library: Library,
+    by_library: Vec<Duration>,
 }
 
 impl Parts {
     /// Of the key "nodekey" of `agent`, whose trusted side is `tpm`.
-    pub fn new(tpm: &TpmProcess, agent: &Agent) -> Result<Self> {
+    pub fn new(swtpm: &Swtpm, tpm: &TpmProcess, agent: &Agent) -> Result<Self> {
         let memory = tempfile::tempdir_in("/dev/shm").context("/dev/shm")?;
         let unlogged = Agent::init(memory.path(), "bench", &tpm.address())?;
         let blob = fs::read(agent.blob("nodekey")).context("blob")?;
@@ -46,6 +49,8 @@ impl Parts {
             requests: Vec::new(),
             without_disk: Vec::new(),
             replays: Vec::new(),
+            library: Library::seal(swtpm)?,
+            by_library: Vec::new(),
         })
     }
 
@@ -57,6 +62,7 @@ impl Parts {
         self.without_disk.push(without_disk);
         self.requests.push(self.request()?);
         self.replays.push(replay(port, commands)?);
+        self.by_library.push(self.library.unseal()?);
         Ok(())
     }
 
@@ -149,6 +155,17 @@ impl Parts {
             "open_vs_tpm_client_floor",
             ratio(whole, client),
             "whole process against a client that is there already",
+        );
+        let library = median(self.by_library);
+        report.figure(
+            "tpm_library_ms",
+            ms(library),
+            "the same unseal by tss-esapi, connected already",
+        );
+        report.figure(
+            "open_vs_tpm_library",
+            ratio(whole, library),
+            "whole process against the calls of the TPM's usual library",
         );
         report.figure(
             "open_vs_process_and_tpm",

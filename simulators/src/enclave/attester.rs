@@ -20,20 +20,20 @@ impl NsmAttester {
     pub fn new(nsm: Arc<NsmSimulator>) -> Self {
         Self { nsm }
     }
+}
 
-    fn ask(&self, request: AttestationRequest<'_>) -> Result<Vec<u8>, AttestError> {
-        let mut writer = Writer::new();
-        writer.map(1).text("Attestation").map(3);
-        for (name, value) in [
-            ("user_data", request.user_data),
-            ("nonce", request.nonce),
-            ("public_key", request.public_key),
-        ] {
-            writer.text(name).optional(value, |w, bytes| w.bytes(bytes));
-        }
-        let answer = self.nsm.call(&writer.finish());
-        document(&answer)
+/// A request for a document, as the device takes it.
+fn question(request: AttestationRequest<'_>) -> Vec<u8> {
+    let mut writer = Writer::new();
+    writer.map(1).text("Attestation").map(3);
+    for (name, value) in [
+        ("user_data", request.user_data),
+        ("nonce", request.nonce),
+        ("public_key", request.public_key),
+    ] {
+        writer.text(name).optional(value, |w, bytes| w.bytes(bytes));
     }
+    writer.finish()
 }
 
 impl Attester for NsmAttester {
@@ -45,8 +45,17 @@ impl Attester for NsmAttester {
         &'a self,
         request: AttestationRequest<'a>,
     ) -> BoxFuture<'a, Result<Vec<u8>, AttestError>> {
-        // One signature: not worth a thread of its own.
-        Box::pin(async move { self.ask(request) })
+        let (nsm, question) = (Arc::clone(&self.nsm), question(request));
+        // As with the device: a thread waits for it, and the rest goes on.
+        let asked = tokio::task::spawn_blocking(move || document(&nsm.call(&question)));
+        Box::pin(async move {
+            asked.await.unwrap_or_else(|error| {
+                Err(AttestError::Device {
+                    device: device(),
+                    reason: error.to_string(),
+                })
+            })
+        })
     }
 }
 
