@@ -183,8 +183,7 @@ impl FileReader {
             match rustix::io::read(&file, rustix::buffer::spare_capacity(bytes)) {
                 Ok(more) => {
                     length += more;
-                    // A file gives less than there is room for only at its end (read(3p)); asking again would cost a
-                    // fifth of the whole.
+                    // A file gives less than there is room for only at its end (read(3p)): no need to ask once more.
                     if more < room {
                         break;
                     }
