@@ -14,6 +14,7 @@ mod tunnel;
 use std::fmt::Display;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,7 +62,7 @@ fn main() -> Result<()> {
 
 /// Whole processes, one key.
 fn one_open(report: &mut Report, agent: &Agent, floor: &Floor) -> Result<()> {
-    let (mut ours, mut floors, mut processes) = (vec![], vec![], vec![]);
+    let (mut ours, mut floors, mut processes, mut nothings) = (vec![], vec![], vec![], vec![]);
     for round in 0..=ROUNDS {
         std::thread::sleep(REFILL);
         let our_time = timed(|| run(agent, &["open", "nodekey", "--stdout"]))?.0;
@@ -70,14 +71,18 @@ fn one_open(report: &mut Report, agent: &Agent, floor: &Floor) -> Result<()> {
         let floor_time = timed(|| floor.ask())?.0;
         std::thread::sleep(REFILL);
         let process_time = timed(|| run(agent, &["--version"]))?.0;
+        std::thread::sleep(REFILL);
+        let nothing_time = timed(|| Finished::of(&mut Command::new("true")))?.0;
         // The first round warms caches.
         if round > 0 {
             ours.push(our_time);
             floors.push(floor_time);
             processes.push(process_time);
+            nothings.push(nothing_time);
         }
     }
-    let (ours, floor, process) = (median(ours), median(floors), median(processes));
+    let (ours, floor) = (median(ours), median(floors));
+    let (process, nothing) = (median(processes), median(nothings));
     println!("one attested open, whole processes, median of {ROUNDS} rounds:");
     report.figure("aws_open_ms", ms(ours), "nodeseal open");
     report.figure(
@@ -99,6 +104,11 @@ fn one_open(report: &mut Report, agent: &Agent, floor: &Floor) -> Result<()> {
         "aws_open_vs_process_and_floor",
         ratio(ours, process.saturating_add(floor)),
         "by the reading that a process must start as well",
+    );
+    report.figure(
+        "aws_least_vs_floor",
+        ratio(nothing.saturating_add(floor), floor),
+        "a program that does nothing (true), and the floor: no command can be below",
     );
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nodeseal_harness::{Agent, Context, Error, Result, Swtpm, TpmProcess};
@@ -25,6 +26,8 @@ pub struct Parts {
     unlogged: Agent,
     _memory: TempDir,
     processes: Vec<Duration>,
+    /// A program that does nothing.
+    nothings: Vec<Duration>,
     requests: Vec<Duration>,
     without_disk: Vec<Duration>,
     replays: Vec<Duration>,
@@ -46,6 +49,7 @@ impl Parts {
             unlogged,
             _memory: memory,
             processes: Vec::new(),
+            nothings: Vec::new(),
             requests: Vec::new(),
             without_disk: Vec::new(),
             replays: Vec::new(),
@@ -59,6 +63,8 @@ impl Parts {
         let process = timed(|| run(Agent::bare()?.arg("--version")))?.0;
         let without_disk = timed(|| open(&self.unlogged))?.0;
         self.processes.push(process);
+        let nothing = timed(|| run(&mut Command::new("true")))?.0;
+        self.nothings.push(nothing);
         self.without_disk.push(without_disk);
         self.requests.push(self.request()?);
         self.replays.push(replay(port, commands)?);
@@ -155,6 +161,13 @@ impl Parts {
             "open_vs_tpm_client_floor",
             ratio(whole, client),
             "whole process against a client that is there already",
+        );
+        let nothing = median(self.nothings);
+        report.figure("true_ms", ms(nothing), "a program that does nothing (true)");
+        report.figure(
+            "least_vs_tpm_floor",
+            ratio(nothing.saturating_add(floor), floor),
+            "that, and the TPM: no command can be below",
         );
         let library = median(self.by_library);
         report.figure(
