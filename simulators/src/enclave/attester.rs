@@ -46,9 +46,9 @@ impl Attester for NsmAttester {
         request: AttestationRequest<'a>,
     ) -> BoxFuture<'a, Result<Vec<u8>, AttestError>> {
         let (nsm, question) = (Arc::clone(&self.nsm), question(request));
-        // As with the device: a thread waits for it, and the rest goes on.
-        let asked = tokio::task::spawn_blocking(move || document(&nsm.call(&question)));
         Box::pin(async move {
+            // As with the device: a thread waits for it, and the rest goes on.
+            let asked = tokio::task::spawn_blocking(move || document(&nsm.call(&question)));
             asked.await.unwrap_or_else(|error| {
                 Err(AttestError::Device {
                     device: device(),
