@@ -34,7 +34,7 @@ const MANY: usize = 64;
 const NETWORK: Duration = Duration::from_millis(500);
 /// Between two rounds: recipient keys are made ahead, and opens that come one right after the other would soon measure
 /// nothing but that.
-const REFILL: Duration = Duration::from_millis(400);
+const REFILL: Duration = Duration::from_millis(100);
 /// Keys of the largest batch.
 const LARGEST: usize = 10_000;
 /// Size of a geth keystore file.
