@@ -33,8 +33,10 @@ test: setup ## everything that can be tested on this machine
 	    $(CARGO) test --locked --workspace --no-fail-fast --quiet; \
 	fi
 
+# The benchmark of attestation documents is a workspace of its own, which no other target builds: its lock file may not lag.
 check: setup ## formatting, lints, documentation, licences and bans, architecture
 	$(CARGO) fmt --all --check
+	$(CARGO) update --locked --workspace --quiet --manifest-path benches/attestation-peer/Cargo.toml
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' $(CARGO) doc --locked --workspace --no-deps --document-private-items --quiet
 	@deny=$$(tests/setup.sh deny) && echo "cargo deny check" && $$deny --locked check --hide-inclusion-graph bans licenses sources
