@@ -21,7 +21,7 @@ use std::time::Duration;
 use floor::Floor;
 use many::Client;
 use nodeseal_harness::{Agent, Cloud, Context, Error, Finished, Result};
-use report::{Report, median, ms, timed};
+use report::{Report, median, ms, ratio, timed};
 use serde_json::json;
 use tunnel::Tunnel;
 
@@ -64,15 +64,10 @@ fn main() -> Result<()> {
 fn one_open(report: &mut Report, agent: &Agent, floor: &Floor) -> Result<()> {
     let (mut ours, mut floors, mut processes, mut nothings) = (vec![], vec![], vec![], vec![]);
     for round in 0..=ROUNDS {
-        std::thread::sleep(REFILL);
-        let our_time = timed(|| run(agent, &["open", "nodekey", "--stdout"]))?.0;
-        // From the same rest: a machine that just worked is quicker.
-        std::thread::sleep(REFILL);
-        let floor_time = timed(|| floor.ask())?.0;
-        std::thread::sleep(REFILL);
-        let process_time = timed(|| run(agent, &["--version"]))?.0;
-        std::thread::sleep(REFILL);
-        let nothing_time = timed(|| Finished::of(&mut Command::new("true")))?.0;
+        let our_time = rested(|| run(agent, &["open", "nodekey", "--stdout"]))?;
+        let floor_time = rested(|| floor.ask())?;
+        let process_time = rested(|| run(agent, &["--version"]))?;
+        let nothing_time = rested(|| Finished::of(&mut Command::new("true")).map(drop))?;
         // The first round warms caches.
         if round > 0 {
             ours.push(our_time);
@@ -166,8 +161,7 @@ fn batches(report: &mut Report, cloud: &Cloud, agent: &Agent) -> Result<()> {
         let before = decrypts(cloud)?;
         let mut times = Vec::new();
         for _ in 0..BATCH_ROUNDS {
-            std::thread::sleep(REFILL);
-            times.push(timed(|| run(agent, &["open", "--check", &blobs]))?.0);
+            times.push(rested(|| run(agent, &["open", "--check", &blobs]))?);
         }
         let calls = (decrypts(cloud)? - before) as f64 / BATCH_ROUNDS as f64;
         let found = fs::read_dir(Path::new(&blobs)).context("blobs")?.count();
@@ -192,13 +186,15 @@ fn decrypts(cloud: &Cloud) -> Result<usize> {
     Ok(decrypt.count())
 }
 
+/// How long `work` takes. All begin from the same rest: a machine that just worked is quicker.
+fn rested(work: impl FnOnce() -> Result<()>) -> Result<Duration> {
+    std::thread::sleep(REFILL);
+    Ok(timed(work)?.0)
+}
+
 fn run(agent: &Agent, arguments: &[&str]) -> Result<()> {
     let done = Finished::of(&mut agent.command(arguments)?)?;
     done.success(&arguments.join(" ")).map(drop)
-}
-
-fn ratio(a: Duration, b: Duration) -> f64 {
-    a.as_secs_f64() / b.as_secs_f64()
 }
 
 fn failed(error: impl Display) -> Error {

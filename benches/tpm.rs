@@ -19,7 +19,7 @@ use nodeseal_harness::{
     Agent, Context, Error, Finished, Result, Swtpm, TpmProcess, program, short_dir,
 };
 use nodeseal_sim::interposer::{Action, Exchange, Interposer, Rule, When, code};
-use report::{Report, median, ms, timed};
+use report::{Report, median, ms, ratio, timed};
 
 const ROUNDS: usize = 21;
 const BATCH_ROUNDS: usize = 7;
@@ -92,11 +92,6 @@ impl Watched {
 
 fn open(agent: &Agent) -> Result<()> {
     run(&mut agent.command(["open", "nodekey", "--stdout"])?)
-}
-
-/// One time in units of the other.
-fn ratio(a: Duration, b: Duration) -> f64 {
-    a.as_secs_f64() / b.as_secs_f64()
 }
 
 /// One key, whole processes. Gives what the TPM commands of one opening take.

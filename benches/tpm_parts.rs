@@ -14,9 +14,9 @@ use nodeseal_wire::message::{BlobRef, OpenRequest, PROTOCOL, Reply, Request};
 use tempfile::TempDir;
 use tokio::net::UnixStream;
 
-use crate::report::{Report, median, ms, timed};
+use crate::report::{Report, median, ms, ratio, timed};
 use crate::tpm_library::Library;
-use crate::{open, ratio, run};
+use crate::{open, run};
 
 /// Times of each part, one per round.
 pub struct Parts {

@@ -117,8 +117,11 @@ pub struct RecipientKeys {
     shared: Duration,
 }
 
+/// What comes of making a key.
+type Made = Result<RecipientKey, RecipientError>;
+
 struct Pool {
-    ready: mpsc::Receiver<Result<RecipientKey, RecipientError>>,
+    ready: mpsc::Receiver<Made>,
     /// Taken last, and when.
     last: Option<(Weak<TakenKey>, Instant)>,
 }
@@ -169,11 +172,7 @@ impl RecipientKeys {
         Ok(keys)
     }
 
-    fn of(
-        ready: mpsc::Receiver<Result<RecipientKey, RecipientError>>,
-        ordered: usize,
-        shared: Duration,
-    ) -> Self {
+    fn of(ready: mpsc::Receiver<Made>, ordered: usize, shared: Duration) -> Self {
         let book = Book {
             open: ordered,
             owed: 0,
@@ -207,14 +206,9 @@ impl RecipientKeys {
             },
         };
         self.orders.book().owed += 1;
+        let key = made.inspect_err(|_| self.orders.place_owed())?;
         let orders = Arc::clone(&self.orders);
-        let key = match made {
-            Ok(key) => Arc::new(TakenKey { key, orders }),
-            Err(error) => {
-                orders.place_owed();
-                return Err(error);
-            }
-        };
+        let key = Arc::new(TakenKey { key, orders });
         pool.last = Some((Arc::downgrade(&key), Instant::now()));
         Ok(key)
     }
@@ -243,13 +237,13 @@ impl Orders {
         }
     }
 
-    /// Waits for an order; none once nobody can take keys any more.
-    fn next(&self) -> Option<()> {
+    /// Waits for an order; false once nobody can take keys any more.
+    fn next(&self) -> bool {
         let idle = |book: &mut Book| book.open == 0 && !book.closed;
         let book = self.changed.wait_while(self.book(), idle);
         let mut book = book.unwrap_or_else(PoisonError::into_inner);
-        book.open = book.open.checked_sub(1).filter(|_| !book.closed)?;
-        Some(())
+        book.open = book.open.saturating_sub(1);
+        !book.closed
     }
 }
 
@@ -268,8 +262,8 @@ impl Deref for TakenKey {
 }
 
 /// Makes what is ordered, until nobody can take keys any more.
-fn make(orders: &Orders, ready: &mpsc::Sender<Result<RecipientKey, RecipientError>>) {
-    while orders.next().is_some() && ready.blocking_send(RecipientKey::generate()).is_ok() {}
+fn make(orders: &Orders, ready: &mpsc::Sender<Made>) {
+    while orders.next() && ready.blocking_send(RecipientKey::generate()).is_ok() {}
 }
 
 impl Pool {
@@ -308,12 +302,7 @@ mod tests {
     }
 
     /// Keys of which two are ready and no more come.
-    fn two_ready(
-        shared: Duration,
-    ) -> (
-        RecipientKeys,
-        mpsc::Sender<Result<RecipientKey, RecipientError>>,
-    ) {
+    fn two_ready(shared: Duration) -> (RecipientKeys, mpsc::Sender<Made>) {
         let (sender, ready) = mpsc::channel(2);
         for _ in 0..2 {
             sender.try_send(RecipientKey::generate()).unwrap();
